@@ -1,0 +1,291 @@
+"""The report as rows: the one definition of the JSON document (DESIGN section 4).
+
+Every renderer takes a ``Document``; ``report.schema.json`` beside this file is generated from it. All ``*_ns`` are
+whole nanoseconds; starts are offsets from the window's start. None (``null``) is unknown.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct
+
+SCHEMA_VERSION: Final = 0
+
+Bound = Literal["compute", "memory", "communication", "overhead"]
+Part = Literal[
+    "compute_roof", "compute_above_roof", "memory_roof", "memory_above_roof",
+    "exposed_communication", "exposed_copy",
+    "small_kernels", "idle_launch", "idle_sync", "idle_data", "idle_allocator", "idle_compile", "idle_gc",
+    "idle_startup", "idle_slot",
+    "uncosted", "carried_over", "idle_profiler", "idle_dependency", "idle_queued", "idle_unknown",
+]  # fmt: skip
+
+BOUND_OF_PART: Final[dict[str, Bound | None]] = {
+    "compute_roof": "compute", "compute_above_roof": "compute",
+    "memory_roof": "memory", "memory_above_roof": "memory",
+    "exposed_communication": "communication", "exposed_copy": "communication",
+    "small_kernels": "overhead", "idle_launch": "overhead", "idle_sync": "overhead", "idle_data": "overhead",
+    "idle_allocator": "overhead", "idle_compile": "overhead", "idle_gc": "overhead", "idle_startup": "overhead",
+    "idle_slot": "overhead",
+    "uncosted": None, "carried_over": None, "idle_profiler": None, "idle_dependency": None, "idle_queued": None,
+    "idle_unknown": None,
+}  # fmt: skip
+"""The kind of limit that each part of the waterfall belongs to; None: to no kind."""
+
+Nanoseconds = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Rate = Annotated[float, Meta(ge=0)]
+
+
+class Tool(Struct, frozen=True):
+    """Who wrote the report."""
+
+    name: str
+    version: str
+
+
+class SourceOptions(Struct, frozen=True):
+    """What the recording holds: shapes, stacks; ``torch``: whether torch answered for unpriced ops on reading."""
+
+    shapes: bool
+    stacks: bool
+    torch: bool
+
+
+class Source(Struct, frozen=True):
+    """``kind``: ``live``, ``trace`` (recorded by anyone) or ``recording`` (a trace that this package saved)."""
+
+    kind: Literal["live", "trace", "recording"]
+    path: str | None
+    events: Count
+    options: SourceOptions
+
+
+class RecordingCost(Struct, frozen=True):
+    """A step without and with the profiler, medians."""
+
+    step_plain_ns: Nanoseconds | None
+    step_recorded_ns: Nanoseconds | None
+
+
+class DeviceRow(Struct, frozen=True):
+    """``device``: ``cuda:0``, ``cpu``...; ``identified_by``: ``name``, ``alias``, ``fingerprint``, ``user`` or None."""
+
+    process_rank: int | None
+    device: str
+    name: str
+    kind: Literal["gpu", "cpu", "other"]
+    identified_by: Literal["name", "alias", "fingerprint", "user"] | None
+
+
+class Ceiling(Struct, frozen=True):
+    """One roof of one device. Rates are per second, ``kernel_floor``, ``kernel_gap`` and ``launch_call`` seconds.
+
+    Attributes:
+        resource: ``tensor.<dtype>``, ``vector.<dtype>``, ``special``, ``dram``, ``l2``, ``link.<name>``,
+            ``kernel_floor``, ``kernel_gap``, ``launch_call``.
+        achievable: What is reached in practice; efficiency is relative to it.
+        datasheet: The maker's figure, dense; None where there is none (a CPU, a floor).
+        low, high: The interval where the value is not one number, else None.
+        origin: How ``achievable`` was come by.
+    """
+
+    device: str
+    resource: str
+    achievable: Rate
+    datasheet: Rate | None
+    low: Rate | None
+    high: Rate | None
+    origin: Literal["measured", "published", "family", "datasheet", "recording", "user"]
+    source: str
+
+
+class Ridge(Struct, frozen=True):
+    """Where a roof leaves the memory slope."""
+
+    device: str
+    resource: str
+    flops_per_byte: Rate
+
+
+class Step(Struct, frozen=True):
+    """One step of the window; ``steady``: counted in medians."""
+
+    name: str
+    start_ns: int
+    wall_ns: Nanoseconds
+    steady: bool
+
+
+class Window(Struct, frozen=True):
+    """``epoch_ns``: the window's start on the recording's clock, as text (it exceeds a double's whole numbers)."""
+
+    epoch_ns: str
+    wall_ns: Nanoseconds
+    steps: list[Step]
+
+
+class Totals(Struct, frozen=True):
+    """Sums over the window; ``mfu`` is the used share of the paid-for peak."""
+
+    flops: Count | None
+    bytes: Count | None
+    flops_per_s: Rate | None
+    mfu: Rate | None
+    launches: Count
+    kernels: Count
+    host_lead_ns: int | None
+    peak_memory_bytes: Count | None
+
+
+class Verdict(Struct, frozen=True):
+    """The three lines that open every rendering, and what they rest on."""
+
+    bound: Bound | None
+    share: Share | None
+    runner_up: Bound | None
+    undecided_ns: Nanoseconds
+    verdict: str
+    why: str
+    next: str
+
+
+class WaterfallRow(Struct, frozen=True):
+    """``step`` None is the whole window; ``share`` is of its wall time."""
+
+    process_rank: int | None
+    device: str
+    step: int | None
+    part: Part
+    bound: Bound | None
+    ns: Nanoseconds
+    share: Share
+
+
+class Uncosted(Struct, frozen=True):
+    """Time without known work, and why."""
+
+    op: str | None
+    kernel: str
+    calls: Count
+    ns: Nanoseconds
+    reason: str
+
+
+class Coverage(Struct, frozen=True):
+    """In nanoseconds of device activity launched in the window. ``costed`` and ``bounded`` do not overlap."""
+
+    kernel_ns: Nanoseconds
+    linked_ns: Nanoseconds
+    costed_ns: Nanoseconds
+    bounded_ns: Nanoseconds
+    out_of_window_ns: Nanoseconds
+    by_source: dict[str, Nanoseconds]
+    uncosted: list[Uncosted]
+
+
+class Signature(Struct, frozen=True):
+    """An op's arguments as recorded: one entry an argument, None (``null``) where there is nothing to say."""
+
+    shapes: list[list[int] | list[list[int]] | None]
+    dtypes: list[str | None]
+    strides: list[list[int] | list[list[int]] | None]
+    args: list[str | None]
+
+
+class Interval(Struct, frozen=True):
+    """Low, middle and high of an estimate, in nanoseconds."""
+
+    low: int
+    mid: int
+    high: int
+
+
+class Place(Struct, frozen=True):
+    """Where calls came from: module path, ``line`` innermost outside torch, ``caller`` outside site-packages."""
+
+    module: str | None
+    line: str | None
+    caller: str | None
+    phase: str | None
+    calls: Count
+    time_ns: Nanoseconds
+
+
+class KernelRow(Struct, frozen=True, kw_only=True):
+    """One row a (kernel, op, signature, work); ``flops``, bytes and roofs per call, times over all calls.
+
+    Attributes:
+        place: Its rank by time, from 1.
+        kernel: The device activity's name; on a CPU the op's.
+        op: The innermost op that launched it, None where unlinked.
+        exposed_ns: What these activities own of the wall time.
+        share: Of in-window kernel time.
+        math: The resource whose roof was taken for the arithmetic, as in ``ceilings``.
+        cost_source: As ``Work.source``; None where uncosted.
+    """
+
+    place: Annotated[int, Meta(ge=1)]
+    process_rank: int | None
+    device: str
+    kernel: str
+    op: str | None
+    signature: Signature | None
+    calls: Count
+    time_ns: Nanoseconds
+    exposed_ns: Nanoseconds
+    share: Share
+    flops: Count | None
+    bytes_read: Count | None
+    bytes_written: Count | None
+    extra_bytes: Count | None
+    math: str | None
+    arithmetic_intensity: Rate | None
+    achieved_flops_per_s: Rate | None
+    achieved_bytes_per_s: Rate | None
+    roof_ns: Rate | None
+    datasheet_roof_ns: Rate | None
+    efficiency: Rate | None
+    bound: Bound | None
+    flags: list[str]
+    reasons: list[str]
+    cost_source: str | None
+    places: list[Place]
+    gap_ns: Interval | None
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """One thing to change, what it rests on, and what it would give."""
+
+    rule: str
+    bound: Bound
+    title: str
+    evidence: dict[str, float | int | str]
+    where: list[str]
+    claims: list[str]
+    recoverable_ns: Interval
+    gap_ns: Interval | None
+    advice: str
+    assumes: str
+
+
+class Document(Struct, frozen=True, kw_only=True):
+    """The whole report."""
+
+    schema_version: int
+    tool: Tool
+    source: Source
+    recording: RecordingCost
+    devices: list[DeviceRow]
+    ceilings: list[Ceiling]
+    ridges: list[Ridge]
+    window: Window
+    totals: Totals
+    verdict: Verdict
+    waterfall: list[WaterfallRow]
+    coverage: Coverage
+    kernels: list[KernelRow]
+    findings: list[Finding]
+    notes: list[str]
