@@ -84,8 +84,8 @@ class Ceiling(Struct, frozen=True):
     """One roof of one device. Rates are per second, ``kernel_floor``, ``kernel_gap`` and ``launch_call`` seconds.
 
     Attributes:
-        resource: ``tensor.<dtype>``, ``vector.<dtype>``, ``special``, ``dram``, ``l2``, ``link.<name>``,
-            ``kernel_floor``, ``kernel_gap``, ``launch_call``.
+        resource: ``tensor.<dtype>``, ``vector.<dtype>``, ``special``, ``dram``, ``l2``, ``cache.L<n>``,
+            ``link.<name>``, ``kernel_floor``, ``kernel_gap``, ``launch_call``.
         achievable: What is reached in practice; efficiency is relative to it.
         datasheet: The maker's figure, dense; None where there is none (a CPU, a floor).
         low, high: The interval where the value is not one number, else None.
@@ -189,9 +189,9 @@ class Coverage(Struct, frozen=True):
 class Signature(Struct, frozen=True):
     """An op's arguments as recorded: one entry an argument, None (``null``) where there is nothing to say."""
 
-    shapes: list[list[int] | list[list[int]] | None]
+    shapes: list[list[int | list[int]] | None]
     dtypes: list[str | None]
-    strides: list[list[int] | list[list[int]] | None]
+    strides: list[list[int | list[int]] | None]
     args: list[str | None]
 
 
@@ -224,6 +224,8 @@ class KernelRow(Struct, frozen=True, kw_only=True):
         exposed_ns: What these activities own of the wall time.
         share: Of in-window kernel time.
         math: The resource whose roof was taken for the arithmetic, as in ``ceilings``.
+        achieved_bytes_per_s: Of a collective its bus bandwidth, which compares with a link's ceiling.
+        reasons: Why it stands where it stands; why its work is unknown, or what a bound leaves out.
         cost_source: As ``Work.source``; None where uncosted.
     """
 

@@ -92,12 +92,19 @@ class Op:
             None when the recording has no shapes at all.
         outputs: Recorded by our own recorder through torch's meta execution; None elsewhere.
         overload: ``"Tensor"``, ``"int"``, ``"dim"``...; None where not recorded (every foreign trace).
+        attributes: What the op says of itself beside its inputs, as sorted pairs. Generated kernels have ``backend``,
+            ``tiles`` (``"XBLOCK=16"``), and now and then ``bytes`` and ``flops`` as their generator estimated them.
     """
 
     name: str
     inputs: tuple[Value, ...] | None
     outputs: tuple[Value, ...] | None = None
     overload: str | None = None
+    attributes: tuple[tuple[str, str | float], ...] = ()
+
+    def attribute(self, name: str) -> str | float | None:
+        """What the op says of itself by that name, None where it says nothing."""
+        return next((value for key, value in self.attributes if key == name), None)
 
     def _input(self, index: int) -> Value:
         if self.inputs is None:
@@ -180,7 +187,7 @@ class Work:
         bytes_written: Each output element once; None is unknown.
         extra_bytes: How many of those bytes are beyond what the op must move: the price of its algorithm.
         source: Where the numbers come from: ``formula``, ``meta``, ``triton``, ``collective``, ``capture``,
-            ``signature``, ``kernel_name``, ``metadata``, ``counter``.
+            ``signature``, ``kernel_name``, ``metadata``, ``inputs`` (recorded arguments alone), ``counter``.
         is_bound: The bytes or operations are a bound (say why in the formula), not the value.
     """
 

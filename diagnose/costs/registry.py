@@ -8,10 +8,11 @@ one distinct signature and no event. What it needs and the trace lacks is asked 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
-from diagnose.work import MissingFactError, Op, Work
+from diagnose.work import MissingFactError, Op, TensorMeta, Value, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,12 @@ Formula = Callable[[Op], Work | tuple[Phase, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What the registry knows of an op: its phases, or None and the reason."""
+    """What is known of an op.
+
+    Attributes:
+        phases: Its work; None where it is unknown.
+        reason: Why it is unknown; where some of its work is a bound, what is missing.
+    """
 
     phases: tuple[Phase, ...] | None
     reason: str | None = None
@@ -59,24 +65,63 @@ class KernelSignature:
 _FORMULAS: dict[str, Formula] = {}
 _CHILDREN: dict[str, frozenset[str]] = {}
 _FREE: set[str] = set()
+_GENERAL: list[tuple[int, Callable[[Op], bool], Formula]] = []
+_MISSING: dict[str, str] = {}
+
+_DEFAULT_MISSING: Final = "a bound: how much of its arguments it works on is not recorded"
 
 
-def cost(*names: str, unless_child: tuple[str, ...] = ()) -> Callable[[Formula], Formula]:
+def cost(
+    *names: str, unless_child: tuple[str, ...] = (), missing: str = "", override: bool = False
+) -> Callable[[Formula], Formula]:
     """Registers a formula for the ops ``names``; a name registered twice raises ValueError.
 
     Args:
         names: Ops with their namespace.
         unless_child: Ops that do this op's work for it where they appear below it (``aten::mean`` on a CPU is
             ``aten::sum`` and a division): then the op itself is free.
+        missing: Of a formula that gives a bound: what is not recorded, as a sentence for people.
+        override: Take the place of what is registered, instead of raising.
     """
 
     def register(formula: Formula) -> Formula:
+        taken = [name for name in names if name in _FORMULAS or name in _FREE]
+        if taken and not override:
+            raise ValueError(f"{taken[0]} has a formula already")
         for name in names:
-            if name in _FORMULAS or name in _FREE:
-                raise ValueError(f"{name} has a formula already")
+            _forget(name)
             _FORMULAS[name] = formula
             if unless_child:
                 _CHILDREN[name] = frozenset(unless_child)
+            if missing:
+                _MISSING[name] = missing
+        return formula
+
+    return register
+
+
+def _forget(name: str) -> None:
+    _FREE.discard(name)
+    for table in (_FORMULAS, _CHILDREN, _MISSING):
+        table.pop(name, None)
+
+
+def formula_of(name: str) -> Formula | None:
+    """The formula registered for the op."""
+    return _FORMULAS.get(name)
+
+
+def cost_where(applies: Callable[[Op], bool], rank: int = 0) -> Callable[[Formula], Formula]:
+    """Registers a formula for ops that no name tells: generated kernels, ops of which the outputs were kept.
+
+    Args:
+        applies: Whether the formula is for this op.
+        rank: Lower ones are asked first; ops with a formula of their own are never asked about.
+    """
+
+    def register(formula: Formula) -> Formula:
+        _GENERAL.append((rank, applies, formula))
+        _GENERAL.sort(key=lambda entry: entry[0])
         return formula
 
     return register
@@ -107,7 +152,7 @@ def workers_of(name: str) -> frozenset[str]:
 
 def price(op: Op) -> Price:
     """The phases of ``op``, or why they are unknown. Never raises for what a trace may hold."""
-    formula = _FORMULAS.get(op.name)
+    formula = _FORMULAS.get(op.name) or next((general for _, applies, general in _GENERAL if applies(op)), None)
     if formula is None:
         return Price(None, "no formula for this op")
     try:
@@ -117,4 +162,39 @@ def price(op: Op) -> Price:
     except (ValueError, TypeError, IndexError, ZeroDivisionError, OverflowError) as error:
         # A signature that contradicts the op's schema (hostile or newer trace) is an unknown, not a crash.
         return Price(None, f"unexpected arguments ({type(error).__name__})")
-    return Price(found if isinstance(found, tuple) else (Phase(found),))
+    phases = found if isinstance(found, tuple) else (Phase(found),)
+    if not all(_is_possible(phase.work) for phase in phases):
+        return Price(None, "unexpected arguments (less than nothing to do)")
+    is_bound = any(phase.work.is_bound for phase in phases)
+    return Price(phases, _MISSING.get(op.name, _DEFAULT_MISSING) if is_bound else None)
+
+
+def _is_possible(work: Work) -> bool:
+    counts = [work.bytes_read or 0, work.bytes_written or 0, *(count for _, count in work.flops or ())]
+    return min(counts) >= 0
+
+
+def bound_by_inputs(op: Op, reason: str) -> Price:
+    """A lower bound for an op whose work is unknown: each recorded tensor passes once between memory and the device.
+
+    FLOPs: unknown
+    Bytes: every recorded tensor read once (an output that was passed in is written instead: as many bytes)
+    Assumes: none is a table or a cache of which only some rows are touched; placing it under the roof shows that
+
+    Args:
+        op: What ran.
+        reason: Why its work is unknown.
+    """
+    sizes = [tensor.distinct_numel * tensor.itemsize for tensor in _recorded(op.inputs) if tensor.itemsize]
+    if not sum(sizes):
+        return Price(None, reason)
+    work = Work(None, sum(sizes), 0, source="inputs", is_bound=True)
+    return Price((Phase(work),), f"{reason}: a lower bound, its recorded tensors once each")
+
+
+def _recorded(values: tuple[Value, ...] | None) -> Iterator[TensorMeta]:
+    for value in values or ():
+        if isinstance(value, TensorMeta):
+            yield value
+        elif isinstance(value, tuple):
+            yield from (item for item in value if isinstance(item, TensorMeta))

@@ -6,7 +6,7 @@ is a row number into another table, -1 where there is none. Rows are sorted by s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,8 +20,7 @@ Ints = NDArray[np.int64]
 KERNEL: Final = 0
 COPY: Final = 1
 SET: Final = 2
-SELF: Final = 3
-"""Kinds of activity: device kernel, memory copy, memory set, an op's self time on a CPU."""
+"""Kinds of activity: device kernel, memory copy, memory set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +30,14 @@ class Ops:
     Attributes:
         name: String id.
         thread: Host thread id (index into ``Trace.threads``).
-        start, end: ns.
+        start, end: ns; an end is cut to the enclosing op's.
         external_id: The profiler's id of the op, -1 where absent.
-        signature: Index into ``Trace.signatures``, -1 where there is none.
+        signature: Index into ``Trace.signatures``.
         parent: Row of the enclosing op on the same thread, -1 at the top.
+        depth: How many ops enclose it.
         sequence: autograd's sequence number, -1 where absent.
+        forward_thread: The profiler's id of the thread of the forward op that a backward op belongs to, else -1.
+        metadata: Index into ``Trace.metadata`` (collectives), -1 for none.
     """
 
     name: Ints
@@ -45,7 +47,10 @@ class Ops:
     external_id: Ints
     signature: Ints
     parent: Ints
+    depth: Ints
     sequence: Ints
+    forward_thread: Ints
+    metadata: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,9 @@ class Calls:
     """Runtime and driver calls of the host: launches, copies, synchronisations, allocations.
 
     Attributes:
-        is_blocking: The call waits for the device by its name (synchronise, synchronous or pageable copy).
+        op: Row of the innermost op that holds the call, -1 where there is none.
+        kernel: String id of what the call launches, -1 where not recorded (only ROCm's calls say).
+        is_blocking: The call waits for the device by its name; ``Links.is_blocking`` adds pageable copies.
     """
 
     name: Ints
@@ -62,6 +69,8 @@ class Calls:
     end: Ints
     correlation: Ints
     external_id: Ints
+    op: Ints
+    kernel: Ints
     is_blocking: NDArray[np.bool_]
 
 
@@ -81,6 +90,7 @@ class Activities:
         shared_memory, registers: Bytes and count, -1 where not recorded.
         bytes: Of copies and sets, -1 where not recorded.
         metadata: Index into ``Trace.metadata`` (collectives), -1 for none.
+        graph_node: Id of the node of the device graph that was replayed, -1 where not recorded.
     """
 
     name: Ints
@@ -97,6 +107,7 @@ class Activities:
     registers: Ints
     bytes: Ints
     metadata: Ints
+    graph_node: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +130,30 @@ class DeviceFacts:
     compute_capability: tuple[int, int] | None = None
     sms: int | None = None
     memory_bytes: int | None = None
+    threads_per_sm: int | None = None
+    registers_per_sm: int | None = None
+    shared_memory_per_sm: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A whole recording."""
+    """A whole recording.
+
+    Attributes:
+        epoch_ns: Where offset 0 lies on the recording's clock.
+        end_ns: Offset of the latest end.
+        threads: Names for people, ``process/thread``.
+        devices: From the header.
+        event_count: Of every category.
+        borrowed_ops: How many of the last ops are copies, for kernels of replayed graphs (``graphs``).
+        missing_devices: The header or runtime calls speak of a device, yet there is no device activity.
+        notes: What was odd, a sentence each.
+        categories: Events by category.
+        metadata: What collectives say of themselves: ``collective`` (its name), ``dtype`` (torch's name),
+            ``elements_in``, ``elements_out``, ``group_size``, ``group``, ``group_description``, ``ranks``; as many of
+            them as were recorded.
+        group_sizes: Of the job's process groups, distinct and sorted; () where the header does not list them.
+    """
 
     epoch_ns: int
     end_ns: int
@@ -134,7 +164,7 @@ class Trace:
     activities: Activities
     annotations: Marks
     overheads: Marks
-    signatures: tuple[Op, ...]
+    signatures: Sequence[Op]
     metadata: tuple[Mapping[str, str | int], ...]
     devices: tuple[DeviceFacts, ...]
     event_count: int
@@ -142,6 +172,9 @@ class Trace:
     has_stacks: bool
     process_rank: int | None
     world_size: int | None
+    group_sizes: tuple[int, ...] = ()
+    missing_devices: bool = False
+    borrowed_ops: int = 0
     notes: tuple[str, ...] = ()
     categories: Mapping[str, int] = field(default_factory=dict)
     peak_memory_bytes: int | None = None

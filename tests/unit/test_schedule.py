@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diagnose.errors import UsageError
+from diagnose.schedule import ACTIVE, DONE, WAIT, WARMUP, Schedule, StepClock
+
+
+def test_a_cycle_waits_warms_up_and_records() -> None:
+    schedule = Schedule(wait=1, warmup=2, active=2, repeat=2)
+    cycle = [WAIT, WARMUP, WARMUP, ACTIVE, ACTIVE]
+    assert [schedule.phase(step) for step in range(12)] == [*cycle, *cycle, DONE, DONE]
+    assert [step for step in range(12) if schedule.ends_cycle(step)] == [4, 9]
+
+
+def test_without_a_schedule_every_step_is_recorded() -> None:
+    assert {Schedule().phase(step) for step in range(100)} == {ACTIVE}
+    assert not any(Schedule().ends_cycle(step) for step in range(100))
+
+
+def test_repeat_zero_goes_on() -> None:
+    assert Schedule(1, 1, 1, 0).phase(3 * 10_000 + 2) == ACTIVE
+
+
+@given(st.integers(0, 3), st.integers(0, 3), st.integers(1, 3), st.integers(1, 4))
+def test_agrees_with_torchs_own_schedule(wait: int, warmup: int, active: int, repeat: int) -> None:
+    from torch.profiler import schedule as torchs
+
+    ours, theirs = (
+        Schedule(wait, warmup, active, repeat),
+        torchs(wait=wait, warmup=warmup, active=active, repeat=repeat),
+    )
+    names = {"NONE": {WAIT, DONE}, "WARMUP": {WARMUP}, "RECORD": {ACTIVE}, "RECORD_AND_SAVE": {ACTIVE}}
+    for step in range(30):
+        action = theirs(step).name
+        assert ours.phase(step) in names[action]
+        assert ours.ends_cycle(step) == (action == "RECORD_AND_SAVE")
+
+
+@pytest.mark.parametrize("bad", [{"wait": -1}, {"warmup": -1}, {"active": 0}, {"repeat": -1}])
+def test_a_schedule_that_makes_no_sense_is_refused(bad: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="needs wait, warmup and repeat >= 0 and active >= 1"):
+        Schedule(**bad)
+
+
+class Clock:
+    """Time that passes only when told."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.backlog = 0
+
+    def drain(self) -> None:
+        self.now, self.backlog = self.now + self.backlog, 0
+
+    def read(self) -> int:
+        return self.now
+
+
+def timed_steps(schedule: Schedule, durations: list[int], device: int = 0) -> list[int]:
+    """Runs steps that take ``durations`` on the host and leave ``device`` more for the device."""
+    clock = Clock()
+    steps = StepClock(schedule, clock.drain, clock.read)
+    for step, duration in enumerate(durations):
+        steps.begin(step)
+        clock.now += duration
+        clock.backlog += device
+        steps.tick(step)
+        clock.now += 1_000_000  # what the profiler does at the boundary is nobody's step
+    return steps.plain_step_ns
+
+
+def test_waiting_steps_are_timed_without_the_first() -> None:
+    plain = timed_steps(Schedule(wait=3, warmup=1, active=1), [900, 10, 20, 500, 600])
+    # Two steps of 10 and 20, and one boundary between them.
+    assert plain == [(10 + 20 + 1_000_000) // 2]
+
+
+def test_what_the_device_still_owes_is_counted() -> None:
+    assert timed_steps(Schedule(wait=2, warmup=0, active=1), [900, 10, 500], device=40) == [50]
+
+
+def test_as_many_steps_after_the_last_cycle_as_it_recorded() -> None:
+    assert timed_steps(Schedule(wait=0, warmup=0, active=1), [100, 7, 8, 9]) == [7]
+
+
+def test_a_run_that_the_end_cuts_is_not_counted() -> None:
+    assert timed_steps(Schedule(wait=0, warmup=0, active=3), [100, 100, 100, 7]) == []
