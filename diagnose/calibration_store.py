@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -48,6 +47,8 @@ def _file_name(identity: Identity) -> str:
     """A readable beginning, and a digest of all that makes two calibrations different ones."""
     readable = re.sub(r"[^a-z0-9]+", "-", identity.name.casefold()).strip("-")[:40]
     kept_by = msgspec.structs.replace(identity, sms=None, memory_bytes=None)
+    import hashlib  # slow to import, and only a calibration that is kept needs it
+
     digest = hashlib.sha256(msgspec.json.encode(kept_by)).hexdigest()[:16]
     return f"{readable or identity.kind}-{digest}.json"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from diagnose.errors import DiagnoseError
@@ -31,6 +30,8 @@ def _replace(target: Path, data: bytes) -> None:
         with target.open("wb") as stream:
             stream.write(data)
         return
+    import tempfile  # slow to import, and most reports are printed
+
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".part")
     temporary = Path(name)
     try:

@@ -85,6 +85,9 @@ def _communication(question: Question, ceilings: Ceilings | None, limits: Limits
         return Placement("communication", is_believed=moved is not None)
     time = roof_time(moved, link, limits)
     roof = question.link_latency_ns + time.roof
+    floor = _floor_ns(ceilings) or 0.0
+    if roof < floor <= question.duration_ns:
+        roof = floor  # a link's latency is not known here; few activities are shorter than the shortest kernel
     is_believed = question.duration_ns <= 0 or time.limit <= question.duration_ns
     flags = () if is_believed else ("above-roof",)
     reasons = () if is_believed else (f"faster than the datasheet's {resource}",)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -122,6 +121,8 @@ def lookup(name: str, user: Sequence[DeviceSpec] = (), sms: int | None = None) -
     if named is not None:
         return named[0]
     known = {_folded(each): each for spec in (*DEVICES, *user) for each in spec.names}
+    import difflib  # slow to import, and only an error needs it
+
     close = [known[each] for each in difflib.get_close_matches(_folded(name), known, n=3, cutoff=0.6)]
     alike = f" Names that look alike, none of which was taken: {', '.join(map(repr, close))}." if close else ""
     raise UnknownDeviceError(

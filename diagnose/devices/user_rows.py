@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import lru_cache
@@ -68,6 +67,8 @@ def user_rows(path: str | os.PathLike[str] | None = None) -> tuple[DeviceSpec, .
 @lru_cache(maxsize=8)
 def _read(file: Path, changed: int) -> tuple[DeviceSpec, ...]:
     del changed  # part of the cache's key only
+    import tomllib  # slow to import, and most people have no rows of their own
+
     try:
         found = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:

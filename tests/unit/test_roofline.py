@@ -402,3 +402,16 @@ def test_ceilings_that_are_intervals_widen_the_balance(gflops: int, is_balanced:
     )
     what = work(10**9, 0, tensor_bfloat16=gflops * 10**9)
     assert ("balanced" in place(kernel(what, 3000), Ceilings("cuda:0", rows)).flags) is is_balanced
+
+
+class TestSmallMessages:
+    """H100 SXM: PCIe 5 at 63 GB/s one way, kernel floor 1.1 us."""
+
+    def test_a_tiny_copy_is_held_against_the_floor_not_against_a_fraction_of_a_nanosecond(self):
+        placement = place(Question("host_copy", work(8, 8), 2_200), H100)
+        assert placement.roof_ns == pytest.approx(1_100)
+        assert placement.efficiency == pytest.approx(0.5)
+
+    def test_one_shorter_than_the_floor_is_held_against_the_link(self):
+        placement = place(Question("host_copy", work(6300, 6300), 900), H100)
+        assert placement.roof_ns == pytest.approx(100)  # 6300 B / 63 GB/s
