@@ -129,7 +129,9 @@ def _prepare(axes: Axes, frame: Frame, unplaced: Sequence[KernelRow]) -> None:
     axes.tick_params(labelsize=8, colors=INK)
     axes.tick_params(which="minor", length=0)
     share = sum(row.share for row in unplaced)
-    words = f"\nnot drawn: {len(unplaced)} without known work, {format_share(share)} of the kernel time"
+    words = (
+        f"\nnot drawn: {len(unplaced)} without work, or without known work, {format_share(share)} of the kernel time"
+    )
     hidden = words if unplaced else ""
     axes.set_xlabel(f"arithmetic intensity (FLOP/byte){hidden}", fontsize=9, color=INK)
     axes.set_ylabel("achieved FLOP/s", fontsize=9, color=INK)
