@@ -248,7 +248,8 @@ def _price_self_time(recording: Recording, prices: _Prices, priced: Priced) -> N
         number, name = int(signature[rows[0]]), trace.strings[items.name[rows[0]]]
         if is_free(name) or is_frame(name):  # told by the name: its arguments need not be read
             priced.set_where(rows, _NOTHING, "")
-            priced.set_where(rows[is_hidden[items.op[rows]]], None, HIDDEN)
+            if is_hidden.any():
+                priced.set_where(rows[is_hidden[items.op[rows]]], None, HIDDEN)
             continue
         found = prices.of(number)
         priced.set_where(rows, _work_of(found), found.reason or "unknown")
@@ -271,6 +272,8 @@ def _compulsory(parts: Sequence[Work]) -> Work:
     if not parts:
         return _NOTHING
     whole = sum(parts[1:], parts[0])
+    if not whole.extra_bytes:
+        return whole
     read = None if whole.bytes_read is None else max(0, whole.bytes_read - whole.extra_bytes)
     return replace(whole, bytes_read=read, extra_bytes=0)
 
