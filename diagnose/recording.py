@@ -10,30 +10,19 @@ import gc
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
 from diagnose.processor import cpu_facts
+from diagnose.trace.chrome import collector_off
 from diagnose.trace.embed import base_time_ns
 from diagnose.trace.extras import AcceleratorFacts, Arithmetic, Extras, GcRun, ListTensor
 
 _TENSOR_LIST: Final = "List[Tensor]"
 """How torch's schemas spell the type of an argument that holds several tensors."""
-
-
-@contextmanager
-def collector_off() -> Iterator[None]:
-    """No garbage collection inside: it would walk the millions of small objects being made."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 class GcClock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import islice, zip_longest
 from typing import Any, Final, NamedTuple, overload
@@ -40,7 +41,40 @@ class Arguments(NamedTuple):
     outputs: int | None = None
 
 
-class LazyOps(Sequence[Op]):
+class OpSequence(Sequence[Op]):
+    """Distinct calls by number; a subclass says how many there are and what one is."""
+
+    @abstractmethod
+    def one(self, index: int) -> Op:
+        """The call with this number."""
+
+    @overload
+    def __getitem__(self, index: int) -> Op: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Op]: ...
+    def __getitem__(self, index: int | slice) -> Op | Sequence[Op]:
+        return [self.one(i) for i in range(*index.indices(len(self)))] if isinstance(index, slice) else self.one(index)
+
+
+class ChainedOps(OpSequence):
+    """Several sequences as one, behind each other; each call is still made only when asked for."""
+
+    def __init__(self, *parts: Sequence[Op]) -> None:
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self._parts)
+
+    def one(self, index: int) -> Op:
+        """The call with this number."""
+        for part in self._parts:
+            if index < len(part):
+                return part[index]
+            index -= len(part)
+        raise IndexError(index)
+
+
+class LazyOps(OpSequence):
     """The distinct calls of a trace as values, each made when first asked for."""
 
     def __init__(self, arguments: tuple[Arguments, ...], extras: Extras | None) -> None:
@@ -56,13 +90,8 @@ class LazyOps(Sequence[Op]):
     def __len__(self) -> int:
         return len(self._arguments)
 
-    @overload
-    def __getitem__(self, index: int) -> Op: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Op]: ...
-    def __getitem__(self, index: int | slice) -> Op | Sequence[Op]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def one(self, index: int) -> Op:
+        """The call with this number."""
         if index not in self._made:
             self._made[index] = self._make(self._arguments[index])
         return self._made[index]

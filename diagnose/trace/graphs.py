@@ -12,10 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, overload
+from typing import Final
 
 import numpy as np
 
+from diagnose.trace.arguments import ChainedOps
 from diagnose.trace.link import Links, taken
 from diagnose.trace.tables import Calls, Ints, Ops, Trace
 from diagnose.work import Op
@@ -156,29 +157,6 @@ def _plain_run(trace: Trace, links: Links, rows: Ints) -> Captured | None:
     return None
 
 
-class _ChainedOps(Sequence[Op]):
-    """Several sequences of distinct ops as one, each still made only when asked for."""
-
-    def __init__(self, parts: Sequence[Sequence[Op]]) -> None:
-        self._parts = parts
-
-    def __len__(self) -> int:
-        return sum(len(part) for part in self._parts)
-
-    @overload
-    def __getitem__(self, index: int) -> Op: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Op]: ...
-    def __getitem__(self, index: int | slice) -> Op | Sequence[Op]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        for part in self._parts:
-            if index < len(part):
-                return part[index]
-            index -= len(part)
-        raise IndexError(index)
-
-
 class _Borrowed:
     """A recording that takes in ops of others."""
 
@@ -219,6 +197,6 @@ class _Borrowed:
             self._trace,
             strings=tuple(self._strings),
             ops=joined,
-            signatures=_ChainedOps([part for _, part in self._signatures.values()]),
+            signatures=ChainedOps(*(part for _, part in self._signatures.values())),
             borrowed_ops=len(names),
         )

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, overload
+from typing import Final
 
 import numpy as np
 
+from diagnose.trace.arguments import ChainedOps
 from diagnose.trace.tables import Ints, Trace
 from diagnose.work import MissingFactError, Op, TensorMeta
 
@@ -44,7 +45,7 @@ def with_lost_arguments(trace: Trace) -> Trace:
             added += [] if told is None else [told]
     signature: Ints = ops.signature.copy()
     signature[rows] = [found[key] for key in keys]
-    return replace(trace, ops=replace(ops, signature=signature), signatures=_Signatures(trace.signatures, added))
+    return replace(trace, ops=replace(ops, signature=signature), signatures=ChainedOps(trace.signatures, added))
 
 
 def _ids(trace: Trace, *names: str) -> list[int]:
@@ -59,27 +60,6 @@ def _asking(trace: Trace) -> tuple[Ints, Ints]:
     owners = np.where(is_cat, ops.parent[rows], rows)
     tells = (owners >= 0) & (~is_cat | np.isin(ops.name[owners], _ids(trace, "aten::flatten_dense_tensors")))
     return rows[tells], owners[tells]
-
-
-class _Signatures(Sequence[Op]):
-    """The calls as recorded, made when asked for, and after them those that were completed."""
-
-    def __init__(self, recorded: Sequence[Op], added: Sequence[Op]) -> None:
-        self._recorded = recorded
-        self._added = added
-
-    def __len__(self) -> int:
-        return len(self._recorded) + len(self._added)
-
-    @overload
-    def __getitem__(self, index: int) -> Op: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Op]: ...
-    def __getitem__(self, index: int | slice) -> Op | Sequence[Op]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        first = len(self._recorded)
-        return self._recorded[index] if index < first else self._added[index - first]
 
 
 def _told(signatures: Sequence[Op], number: int, below: tuple[int, ...]) -> Op | None:
