@@ -68,7 +68,7 @@ def profile(  # noqa: PLR0913 - a public entrance
             given).
         repeat: Cycles; 0 goes on until the block ends. A cycle that the end of the block cuts is kept.
         out: A folder that gets ``rank{r}.json.gz`` for each cycle; nothing there is overwritten.
-        stacks: Record Python stacks: source lines, at two to three times the recording's cost.
+        stacks: Keep Python stacks in the recording, at two to three times its cost; the report does not use them yet.
         shapes: Record shapes. Without them no work is known.
         memory: Record allocations.
 

@@ -61,6 +61,8 @@ _UNDECIDED: Final[Mapping[str, str]] = {
     "idle_unknown": "record the host too (ProfilerActivity.CPU), from before the work is queued",
 }
 _NEXT_ON_CPU: Final[Mapping[str, str]] = {
+    "compute": "do fewer operations, or let more cores do them; bfloat16 where this processor multiplies it faster",
+    "memory": "move fewer bytes: fuse chains of small ops (torch.compile), work in place, smaller dtypes",
     "idle_launch": "run less Python between the ops: torch.compile, a larger batch, fewer small ops",
 }
 """What replaces advice that only a device can follow."""
@@ -233,4 +235,4 @@ def _advice(
         mine = [part for part in owned if BOUND_OF_PART[part] == "overhead"]
         most = max(mine, key=lambda part: owned[part])
         return _NEXT_ON_CPU.get(most, _NEXT_OVERHEAD[most]) if is_cpu else _NEXT_OVERHEAD[most]
-    return _NEXT[first]
+    return _NEXT_ON_CPU.get(first, _NEXT[first]) if is_cpu else _NEXT[first]

@@ -218,3 +218,10 @@ def test_kernels_outside_the_steps_are_not_called_unrecorded() -> None:
 
 def test_kernels_without_known_work_are_not_called_time_between_kernels() -> None:
     assert "between kernels" not in decided(kernels=[kernel_of("gemm", None, 100)], uncosted=100).why
+
+
+@pytest.mark.parametrize("part", ["compute_roof", "memory_roof", "idle_launch"])
+def test_a_cpu_gets_no_advice_for_a_gpu(part: str) -> None:
+    found = decide(steps(100), water(0, "cpu", **{part: 98}, small_kernels=2), [], NO_COST)
+    assert not any(word in found.next for word in ("TF32", "fp8", "CUDA"))
+    assert found.next != decide(steps(100), water(0, "cuda:0", **{part: 98}, small_kernels=2), [], NO_COST).next
