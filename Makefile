@@ -19,8 +19,8 @@ help:
 	@echo "make demo    a real model's forward pass on this machine; the report is left in $(OUT)/"
 	@echo "make test    every test"
 	@echo "make lint    ruff, mypy, import-linter        make format   let ruff put it right"
-	@echo "make bench   reading speed and memory beside json.load; does the CPU's roof hold"
-	@echo "make gpu     the tests that need an NVIDIA GPU"
+	@echo "make bench   reading beside json.load, its growth, recording; does the CPU's roof hold"
+	@echo "make gpu     on an NVIDIA GPU: its tests, calibration, counters, accuracy, advice, cost; left in $(GPU_OUT)/"
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/diagnose demo -o $(OUT)
@@ -40,14 +40,22 @@ format: $(VENV)/dev.stamp
 
 bench: $(VENV)/demo.stamp
 	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/ceilings.py
 
-# GPU_PYTHON=python3 takes an interpreter that has torch, numpy... already, for machines without a package index.
+# GPU_PYTHON=python3 takes an interpreter that has torch, numpy... already, for machines without a package index;
+# GPU_WHEELS=folder brings what it lacks (msgspec, isal) as wheels. docs/gpu.md says more.
 GPU_RUN := $(or $(GPU_PYTHON),$(BIN)/python)
-gpu: $(if $(GPU_PYTHON),,$(VENV)/dev.stamp)
-	@test -d tests/gpu || { echo "make gpu: there is no tests/gpu to run"; exit 1; }
+GPU_OUT ?= out/gpu
+GPU_SITE := build/gpu-site
+gpu: $(if $(GPU_PYTHON),,$(VENV)/dev.stamp) $(if $(GPU_WHEELS),$(GPU_SITE)/.stamp)
 	@$(GPU_RUN) -c 'import sys, torch; torch.cuda.is_available() or sys.exit(f"make gpu: torch {torch.__version__} sees no GPU on this machine")'
-	$(GPU_RUN) -m pytest -m gpu tests/gpu
+	PYTHONPATH=$(CURDIR):$(CURDIR)/$(GPU_SITE) $(GPU_RUN) -m benchmarks.gpu.run $(GPU_PIECES) --out $(GPU_OUT) $(GPU_FLAGS)
+
+$(GPU_SITE)/.stamp: $(wildcard $(GPU_WHEELS)/*.whl)
+	$(GPU_RUN) -m pip install --quiet --no-index --no-deps --upgrade --target $(GPU_SITE) $^
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info $(OUT)

@@ -18,7 +18,7 @@ from itertools import pairwise
 
 import torch
 
-from diagnose.session import measure
+from diagnose.live.session import measure
 
 ENOUGH = 0.60
 """Share of its own roof that a kernel made for it must reach."""

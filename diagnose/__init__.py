@@ -13,46 +13,65 @@ from diagnose.errors import DiagnoseError, TraceError, UnknownDeviceError, Usage
 if TYPE_CHECKING:
     from diagnose.calibrating import Calibration as Calibration
     from diagnose.calibrating import calibrate as calibrate
+    from diagnose.comparisons.comparison import Comparison as Comparison
+    from diagnose.comparisons.comparison import compare as compare
     from diagnose.costs.own import cost as cost
+    from diagnose.live.session import measure as measure
+    from diagnose.live.session import on_trace_ready as on_trace_ready
+    from diagnose.live.session import profile as profile
+    from diagnose.ranks.report import RanksReport as RanksReport
+    from diagnose.ranks.report import read_ranks as read_ranks
     from diagnose.reading import read as read
     from diagnose.report import Report as Report
-    from diagnose.session import measure as measure
-    from diagnose.session import on_trace_ready as on_trace_ready
-    from diagnose.session import profile as profile
+    from diagnose.sweeps.sweep import Scaling as Scaling
+    from diagnose.sweeps.sweep import scaling as scaling
     from diagnose.work import Op as Op
     from diagnose.work import TensorMeta as TensorMeta
     from diagnose.work import Work as Work
 
 _LAZY = {
+    "load_ipython_extension": "diagnose.integrations.ipython",
     "Calibration": "diagnose.calibrating",
     "calibrate": "diagnose.calibrating",
+    "Comparison": "diagnose.comparisons.comparison",
+    "compare": "diagnose.comparisons.comparison",
+    "Scaling": "diagnose.sweeps.sweep",
+    "scaling": "diagnose.sweeps.sweep",
     "Op": "diagnose.work",
+    "RanksReport": "diagnose.ranks.report",
     "Report": "diagnose.report",
     "TensorMeta": "diagnose.work",
     "Work": "diagnose.work",
     "cost": "diagnose.costs.own",
-    "measure": "diagnose.session",
-    "on_trace_ready": "diagnose.session",
-    "profile": "diagnose.session",
+    "measure": "diagnose.live.session",
+    "on_trace_ready": "diagnose.live.session",
+    "profile": "diagnose.live.session",
     "read": "diagnose.reading",
+    "read_ranks": "diagnose.ranks.report",
 }
 
 __all__ = [  # noqa: F822, RUF100
     "Calibration",
+    "Comparison",
     "DiagnoseError",
     "Op",
+    "RanksReport",
     "Report",
+    "Scaling",
     "TensorMeta",
     "TraceError",
     "UnknownDeviceError",
     "UsageError",
     "Work",
     "calibrate",
+    "compare",
     "cost",
     "measure",
     "on_trace_ready",
     "profile",
     "read",
+    "read_ranks",
+    "scaling",
 ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from diagnose.calibrated import (
+from diagnose.calibrations.calibrated import (
     Calibrated,
     Conditions,
     Identity,
@@ -18,21 +18,21 @@ from diagnose.calibrated import (
     spread_warning,
     unfit_because,
 )
-from diagnose.calibration import cpu_stages
-from diagnose.calibration_gpu import Gpu, gpu_stages
-from diagnose.calibration_store import day, keep, previous
-from diagnose.ceilings import from_spec
-from diagnose.conditions import CpuWatch, GpuWatch, crowded, warnings_of
+from diagnose.calibrations.calibration import cpu_stages
+from diagnose.calibrations.calibration_gpu import Gpu, gpu_stages
+from diagnose.calibrations.conditions import CpuWatch, GpuWatch, crowded, warnings_of
+from diagnose.calibrations.identity import cpu_identity, gpu_identity
+from diagnose.calibrations.nvml import find_card
+from diagnose.calibrations.stages import Progress, Stage, run_stages
+from diagnose.calibrations.store import day, keep, previous
 from diagnose.devices.datasheet import DeviceSpec
 from diagnose.devices.detect import identify
 from diagnose.devices.user_rows import user_rows
 from diagnose.errors import DiagnoseError, UsageError
-from diagnose.identity import cpu_identity, gpu_identity
-from diagnose.nvml import find_card
-from diagnose.recorder import quiet_kineto, require_torch
+from diagnose.recording.recorder import quiet_kineto, require_torch
 from diagnose.render.calibration import calibration_frame, calibration_json, calibration_text
+from diagnose.roofs.ceilings import from_spec
 from diagnose.schema import Ceiling
-from diagnose.stages import Progress, Stage, run_stages
 
 if TYPE_CHECKING:
     from pandas import DataFrame

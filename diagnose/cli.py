@@ -19,7 +19,10 @@ from diagnose.errors import DiagnoseError, UsageError
 _OK: Final = 0
 _BAD: Final = 2
 _COMMANDS: Final = {
+    "run": "run a script or module unchanged, and report on its steps",
     "report": "report on a recorded trace, or show a saved report",
+    "compare": "what changed from one recording to another, and whether that is too much",
+    "what-if": "what the step would take on another device, with another batch, dtype or link",
     "devices": "the device table, or one device's ceilings",
     "calibrate": "measure this machine's ceilings, and keep them",
     "demo": "record and report a real model's forward pass on this machine",
@@ -47,6 +50,8 @@ def entry() -> NoReturn:
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
+    if sys.argv[1:2] == ["run"]:
+        sys.exit(status)  # the script's own threads and exit handlers
     os._exit(status)  # taking a million objects apart one by one helps nobody
 
 

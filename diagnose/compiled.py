@@ -8,11 +8,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from diagnose.distinct import distinct
+from diagnose.trace.host import skip
 from diagnose.trace.link import taken
 from diagnose.trace.tables import Ints, Trace
 
 _REGION: Final = re.compile(r"Torch-Compiled Region|CompiledFunction(?:Backward)?$|(?:## )?Call CompiledFxGraph")
 
+COMPILER: Final = r"^dynamo$|\(dynamo_timed\)$"
+"""Names of the ops that torch.compile writes around its own work."""
+_COMPILER: Final = re.compile(COMPILER)
 _KERNEL: Final = re.compile(r"(?:graph_\d+_)?cpp_\w+$")
 _REMEDY: Final = (
     "C++ kernels are recorded only if torch._inductor.config.cpp.enable_kernel_profile = True was set before compiling"
@@ -29,6 +34,15 @@ def is_compiled_kernel(name: str) -> bool:
     return _KERNEL.match(name) is not None
 
 
+def compiling(trace: Trace) -> NDArray[np.bool_]:
+    """The ops that torch.compile itself is, and those it calls: nothing that they name is computed."""
+    ops = trace.ops
+    inside = np.array([_COMPILER.search(name) is not None for name in trace.strings], np.bool_)[ops.name]
+    if not inside.any():
+        return inside
+    return inside | (skip(ops.parent, inside) >= 0)
+
+
 def hidden_regions(trace: Trace) -> NDArray[np.bool_]:
     """The ops that are compiled regions whose own time may be that of kernels: no kernel was recorded inside.
 
@@ -43,7 +57,7 @@ def hidden_regions(trace: Trace) -> NDArray[np.bool_]:
     tells = np.zeros(len(ops.name), np.bool_)
     above: Ints = taken(ops.parent, np.flatnonzero(is_region | is_kernel))
     while (above >= 0).any():
-        above = np.unique(above[above >= 0])
+        above = distinct(above[above >= 0])
         tells[above] = True
         above = taken(ops.parent, above)
     return is_region & ~tells

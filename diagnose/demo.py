@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 from diagnose.errors import DiagnoseError, UsageError
+from diagnose.live.session import measured
 from diagnose.output import write_whole
-from diagnose.recorder import require_torch
+from diagnose.recording.recorder import require_torch
 from diagnose.report import Report
-from diagnose.session import measured
 
 _PICTURE_DPI: Final = 150
 
@@ -69,6 +70,8 @@ def _write(report: Report, folder: Path) -> tuple[Path, ...]:
         "kernels.csv": report.to_csv(),
         "roofline.png": picture.getvalue(),
     }
+    if find_spec("bokeh") is not None:
+        contents["report.html"] = report.to_html() or ""
     for name, content in contents.items():
         write_whole(folder / name, content)
     return tuple(folder / name for name in contents)

@@ -6,13 +6,15 @@ Everything after this module treats the two alike.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from diagnose.compiled import hidden_note
+from diagnose.compiled import compiling, hidden_note
+from diagnose.distinct import distinct
 from diagnose.errors import UsageError
 from diagnose.kernel_names import read_name
 from diagnose.trace.graphs import link_graphs
@@ -32,8 +34,7 @@ KIND_SELF: Final = 4
 CPU_DEVICE: Final = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Items:
+class Items(Struct, frozen=True):
     """One row an item.
 
     Attributes:
@@ -70,8 +71,7 @@ class Items:
         return self.step >= 0
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
+class Recording(Struct, frozen=True, weakref=True):
     """A trace with its steps and items."""
 
     trace: Trace
@@ -143,7 +143,7 @@ def _device_items(trace: Trace, links: Links, starts: Ints, first_mark: int) -> 
     began = np.where(launch_start >= 0, launch_start, activities.start)
     step = np.where(is_carried, -1, np.maximum(step_of(began, starts), 0))
     is_collective = np.zeros(len(activities.name), np.bool_)
-    for name in np.unique(activities.name[activities.kind == KERNEL]).tolist():
+    for name in distinct(activities.name[activities.kind == KERNEL]).tolist():
         if read_name(trace.strings[name]).is_collective:
             is_collective |= activities.name == name
     kind = np.where(is_collective & (activities.kind == KERNEL), KIND_COLLECTIVE, activities.kind)
@@ -174,10 +174,14 @@ def _cpu_items(trace: Trace, starts: Ints, first_mark: int) -> Items:
     ops = trace.ops
     segments = self_segments(ops.thread, ops.start, Nesting(ops.parent, ops.end, ops.depth))
     count = len(ops.start)
+    # torch.compile is no work: its time is the host's, and the ops it traces compute nothing.
+    is_compiling = compiling(trace)
+    is_kept = ~is_compiling[segments.row]
+    segments = Segments(segments.row[is_kept], segments.start[is_kept], segments.end[is_kept])
     own_time = np.zeros(count, np.int64)
     np.add.at(own_time, segments.row, segments.end - segments.start)
     rows, unknown = np.arange(count), np.full(count, -1, np.int64)
-    step = np.where(ops.start < first_mark, -1, np.maximum(step_of(ops.start, starts), 0))
+    step = np.where(is_compiling | (ops.start < first_mark), -1, np.maximum(step_of(ops.start, starts), 0))
     return Items(
         ops.name, np.full(count, KIND_SELF), np.full(count, CPU_DEVICE), own_time, rows, unknown, unknown, unknown,
         ops.metadata, step, rows, segments,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
+
+from msgspec import Struct
 
 Collective = Literal[
     "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "reduce", "send_recv", "barrier", "other",
@@ -13,8 +14,7 @@ Collective = Literal[
 Direction = Literal["host_to_device", "device_to_host", "device_to_device", "peer", "host_to_host"]
 
 
-@dataclass(frozen=True, slots=True)
-class NameFacts:
+class NameFacts(Struct, frozen=True):
     """What a kernel's name says.
 
     Attributes:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from diagnose.analysis import Options, analyse
 from diagnose.errors import TraceError, UsageError
+from diagnose.findings.case import Case
 from diagnose.render.json import from_json
 from diagnose.report import Report
 from diagnose.trace.chrome import parse_trace
@@ -26,10 +27,13 @@ def read(source: Source, **options: Any) -> Report:
         UnknownDeviceError: ``device`` is not in the table.
         UsageError: There is no such step or window, or any option is given for a saved report.
     """
-    content = read_bytes(source)
-    if b'"schema_version"' in content[:_HEAD]:
-        return _saved(content, name_of(source) or "the file object", options)
-    return Report(analyse(parse_trace(content, name_of(source)), Options(**options)))
+    content = [read_bytes(source)]
+    if b'"schema_version"' in content[0][:_HEAD]:
+        return _saved(content[0], name_of(source) or "the file object", options)
+    kept: list[Case] = []
+    # Popped, so that nothing here keeps the text while the tables are made of it.
+    document = analyse(parse_trace(content.pop(), name_of(source)), Options(**options), keep=kept.append)
+    return Report(document, kept[0])
 
 
 def _saved(content: bytes, label: str, options: dict[str, Any]) -> Report:

@@ -6,10 +6,11 @@ import gzip
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, overload
 
 import msgspec
 
+from diagnose.errors import UsageError
 from diagnose.output import write_whole
 from diagnose.render.json import from_json, to_json
 from diagnose.render.selection import device_row, main_device
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from diagnose.findings.case import Case
+    from diagnose.predictions.prediction import Prediction
+
 _WIDTH: Final = 100
 _HEIGHT: Final = 40
 _NARROW: Final = 80
@@ -42,10 +46,12 @@ class Report:
 
     Attributes:
         document: Every table, as in the JSON report.
+        case: The recording itself, which ``what_if`` runs again; None for a saved report.
     """
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, case: Case | None = None) -> None:
         self.document = document
+        self.case = case
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Self:
@@ -104,7 +110,11 @@ class Report:
         return self.document.notes
 
     def to_frame(self, table: str = "kernels") -> pd.DataFrame:
-        """A table as a DataFrame: ``kernels waterfall steps ceilings findings coverage``; units in the names."""
+        """A table as a DataFrame, units in the names.
+
+        Args:
+            table: ``kernels``, ``modules``, ``waterfall``, ``steps``, ``ceilings``, ``findings``, ``coverage``, ...
+        """
         from diagnose.render.frames import to_frame
 
         return to_frame(self.document, table)
@@ -118,6 +128,25 @@ class Report:
         from diagnose.render.markdown import to_markdown
 
         return to_markdown(self.document, top)
+
+    @overload
+    def to_html(self, path: None = None) -> str: ...
+
+    @overload
+    def to_html(self, path: str | os.PathLike[str]) -> None: ...
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str | None:
+        """The report as one page that needs no network: returned, or with ``path`` written there, whole or not at all.
+
+        UsageError where bokeh is not installed (``pip install 'torch-diagnose[html]'``).
+        """
+        from diagnose.render.html import to_html
+
+        page = to_html(self.document)
+        if path is None:
+            return page
+        write_whole(path, page)
+        return None
 
     def to_csv(self) -> str:
         """The kernel table."""
@@ -143,6 +172,40 @@ class Report:
         from diagnose.render.waterfall_plot import plot_waterfall
 
         return plot_waterfall(self.document, ax)
+
+    def what_if(  # a public entrance
+        self,
+        *,
+        device: str | None = None,
+        batch: float | str | None = None,
+        dtype: str | None = None,
+        fuse: bool = False,
+        graph: bool = False,
+        link: float | None = None,
+    ) -> Prediction:
+        """What the step would take if something were different: each change alone, and all together.
+
+        Args:
+            device: Another device, by a name from the device table.
+            batch: So many times the batch: ``2`` or ``"x2"``.
+            dtype: Of the floating-point tensors: ``bfloat16``, ``float16``; of matrix products ``float8``, ``float4``,
+                ``int8``.
+            fuse: Neighbouring pointwise kernels as one.
+            graph: Launched from a device graph.
+            link: Bytes a second between devices, one way.
+
+        Raises:
+            UsageError: Nothing was asked for, the device has no such type, or this is a saved report, which has no
+                timeline to run again.
+            UnknownDeviceError: There is no row for the device.
+        """
+        from diagnose.predictions.prediction import Asked, batch_of, predict
+
+        if self.case is None:
+            raise UsageError("what_if runs the recording again, and a saved report has none: read the trace itself")
+        factor = None if batch is None else batch_of(batch)
+        asked = Asked(device=device, batch=factor, dtype=dtype, fuse=fuse, graph=graph, link=link)
+        return predict(self.case, asked, self.document.source.path)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the JSON report, whole or not at all; compressed where the name ends in ``.gz``."""

@@ -8,24 +8,36 @@ from typing import Final
 import numpy as np
 
 from diagnose.costs.collective import bus_bytes_per_s
+from diagnose.distinct import distinct
 from diagnose.items import KIND_COLLECTIVE, KIND_KERNEL, KIND_SELF, host_lead_ns
-from diagnose.placing import ABOVE_ROOF, BOUND_NOT_TIGHT, Placed
-from diagnose.roofline import Placement
+from diagnose.roofs.placing import ABOVE_ROOF, BOUND_NOT_TIGHT, Placed
+from diagnose.roofs.roofline import Placement
 from diagnose.schema import Coverage, Interval, KernelRow, Place, Signature, Totals, Uncosted
 from diagnose.trace.tables import Ints
 from diagnose.units import format_share
 from diagnose.work import Op, TensorMeta, Value, _Unknown
 
 
-def kernel_rows(placed: Placed, exposed: Ints) -> list[KernelRow]:
-    """One row a group, most time first; ``exposed`` is the wall time that each group owns."""
+def kernel_rows(placed: Placed, exposed: Ints, places: Sequence[list[Place]]) -> list[KernelRow]:
+    """One row a group, most time first.
+
+    Args:
+        placed: The groups.
+        exposed: Wall time that each group owns.
+        places: Where each group was called.
+    """
     best = _best_efficiencies(placed)
     order = np.lexsort((np.arange(len(placed.groups)), -placed.groups.time)).tolist()
-    return [_row(placed, index, rank, int(exposed[index]), best) for rank, index in enumerate(order, 1)]
+    return [_row(placed, index, rank, int(exposed[index]), best, places[index]) for rank, index in enumerate(order, 1)]
 
 
 def _row(
-    placed: Placed, index: int, rank: int, exposed: int, best: Mapping[tuple[str | None, str | None], float]
+    placed: Placed,
+    index: int,
+    rank: int,
+    exposed: int,
+    best: Mapping[tuple[str | None, str | None], float],
+    places: list[Place],
 ) -> KernelRow:
     groups, trace, placement = placed.groups, placed.recording.trace, placed.placements[index]
     calls, time, signature = int(groups.calls[index]), int(groups.time[index]), int(groups.signature[index])
@@ -45,6 +57,7 @@ def _row(
         exposed_ns=exposed,
         share=time / max(1, int(groups.time.sum())),
         flops=flops,
+        special_ops=None if work is None else work.special_ops,
         bytes_read=None if work is None else work.bytes_read,
         bytes_written=None if work is None else work.bytes_written,
         extra_bytes=None if work is None else work.extra_bytes,
@@ -59,7 +72,7 @@ def _row(
         flags=list(placement.flags),
         reasons=placed.reasons(index),
         cost_source=None if work is None else work.source,
-        places=[Place(None, None, None, None, calls, time)],
+        places=places,
         gap_ns=_gap(placement, calls, time, best.get((placed.op(index), placement.bound))),
     )
 
@@ -200,7 +213,7 @@ def totals_of(placed: Placed, kernels: Sequence[KernelRow]) -> Totals:
         bytes=sum(moved) if moved else None,
         flops_per_s=total / wall_s if total is not None and wall_s else None,
         mfu=_mfu(placed, wall_s),
-        launches=len(np.unique(items.call[items.is_own & (items.call >= 0)])),
+        launches=len(distinct(items.call[items.is_own & (items.call >= 0)])),
         kernels=_kernel_count(placed),
         host_lead_ns=host_lead_ns(recording),
         peak_memory_bytes=recording.trace.peak_memory_bytes,

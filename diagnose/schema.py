@@ -10,33 +10,41 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-SCHEMA_VERSION: Final = 0
+from diagnose.schema_time import (
+    BOUND_OF_PART,
+    AnnotationRow,
+    Bound,
+    Count,
+    IdleRow,
+    Nanoseconds,
+    Part,
+    PhaseRow,
+    Rate,
+    Share,
+    StepOutlier,
+    StepSpread,
+    SynchronizationRow,
+    WaterfallRow,
+)
 
-Bound = Literal["compute", "memory", "communication", "overhead"]
-Part = Literal[
-    "compute_roof", "compute_above_roof", "memory_roof", "memory_above_roof",
-    "exposed_communication", "exposed_copy",
-    "small_kernels", "idle_launch", "idle_sync", "idle_data", "idle_allocator", "idle_compile", "idle_gc",
-    "idle_startup", "idle_slot",
-    "uncosted", "carried_over", "idle_profiler", "idle_dependency", "idle_queued", "idle_unknown",
-]  # fmt: skip
+__all__ = [  # what is defined elsewhere and taken from here
+    "BOUND_OF_PART",
+    "AnnotationRow",
+    "Bound",
+    "Count",
+    "IdleRow",
+    "Nanoseconds",
+    "Part",
+    "PhaseRow",
+    "Rate",
+    "Share",
+    "StepOutlier",
+    "StepSpread",
+    "SynchronizationRow",
+    "WaterfallRow",
+]
 
-BOUND_OF_PART: Final[dict[str, Bound | None]] = {
-    "compute_roof": "compute", "compute_above_roof": "compute",
-    "memory_roof": "memory", "memory_above_roof": "memory",
-    "exposed_communication": "communication", "exposed_copy": "communication",
-    "small_kernels": "overhead", "idle_launch": "overhead", "idle_sync": "overhead", "idle_data": "overhead",
-    "idle_allocator": "overhead", "idle_compile": "overhead", "idle_gc": "overhead", "idle_startup": "overhead",
-    "idle_slot": "overhead",
-    "uncosted": None, "carried_over": None, "idle_profiler": None, "idle_dependency": None, "idle_queued": None,
-    "idle_unknown": None,
-}  # fmt: skip
-"""The kind of limit that each part of the waterfall belongs to; None: to no kind."""
-
-Nanoseconds = Annotated[int, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=0)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-Rate = Annotated[float, Meta(ge=0)]
+SCHEMA_VERSION: Final = 1
 
 
 class Tool(Struct, frozen=True):
@@ -55,19 +63,24 @@ class SourceOptions(Struct, frozen=True):
 
 
 class Source(Struct, frozen=True):
-    """``kind``: ``live``, ``trace`` (recorded by anyone) or ``recording`` (a trace that this package saved)."""
+    """``kind``: ``live``, ``trace`` (recorded by anyone) or ``recording`` (a trace that this package saved).
+
+    ``torch_version``: of who recorded, None where the recording does not say.
+    """
 
     kind: Literal["live", "trace", "recording"]
     path: str | None
     events: Count
     options: SourceOptions
+    torch_version: str | None = None
 
 
 class RecordingCost(Struct, frozen=True):
-    """A step without and with the profiler, medians."""
+    """A step without and with the profiler, medians; ``plain_steps_ns``: every step that was timed without it."""
 
     step_plain_ns: Nanoseconds | None
     step_recorded_ns: Nanoseconds | None
+    plain_steps_ns: list[Nanoseconds] = []
 
 
 class DeviceRow(Struct, frozen=True):
@@ -152,18 +165,6 @@ class Verdict(Struct, frozen=True):
     next: str
 
 
-class WaterfallRow(Struct, frozen=True):
-    """``step`` None is the whole window; ``share`` is of its wall time."""
-
-    process_rank: int | None
-    device: str
-    step: int | None
-    part: Part
-    bound: Bound | None
-    ns: Nanoseconds
-    share: Share
-
-
 class Uncosted(Struct, frozen=True):
     """Time without known work, and why."""
 
@@ -223,6 +224,8 @@ class KernelRow(Struct, frozen=True, kw_only=True):
         op: The innermost op that launched it, None where unlinked.
         exposed_ns: What these activities own of the wall time.
         share: Of in-window kernel time.
+        flops: Arithmetic of the tensor and vector units.
+        special_ops: Exponentials and their kin, which a unit of their own computes: beside ``flops``, never in them.
         math: The resource whose roof was taken for the arithmetic, as in ``ceilings``.
         achieved_bytes_per_s: Of a collective its bus bandwidth, which compares with a link's ceiling.
         reasons: Why it stands where it stands; why its work is unknown, or what a bound leaves out.
@@ -240,6 +243,7 @@ class KernelRow(Struct, frozen=True, kw_only=True):
     exposed_ns: Nanoseconds
     share: Share
     flops: Count | None
+    special_ops: Count | None
     bytes_read: Count | None
     bytes_written: Count | None
     extra_bytes: Count | None
@@ -273,6 +277,41 @@ class Finding(Struct, frozen=True, kw_only=True):
     assumes: str
 
 
+class CommunicationRow(Struct, frozen=True, kw_only=True):
+    """One kind of transfer over one process group: a collective, or copies of one direction.
+
+    Attributes:
+        collective: ``all_reduce``...; of copies ``host_to_device``, ``device_to_host``, ``peer``.
+        memory: The host side of a copy, None where it has none or its name does not say.
+        group, group_description, group_size: Of the process group, None where not recorded.
+        bytes: Of the messages; None unless all are known.
+        exposed_ns: Time in which no own kernel of the device ran; ``overlapped_ns`` is the rest of ``time_ns``.
+        link, link_bytes_per_s: The roof's resource and rate.
+        achieved_bytes_per_s: Bus bandwidth: what crossed the link over the time; a wait for other ranks is inside.
+        efficiency: Roof time over time; None unless all calls have a roof.
+        latency_share: Share of the time in messages too small for bandwidth to matter.
+    """
+
+    process_rank: int | None
+    device: str
+    collective: str
+    memory: Literal["pageable", "pinned"] | None
+    group: str | None
+    group_description: str | None
+    group_size: Count | None
+    calls: Count
+    bytes: Count | None
+    time_ns: Nanoseconds
+    exposed_ns: Nanoseconds
+    overlapped_ns: Nanoseconds
+    link: str | None
+    link_bytes_per_s: Rate | None
+    achieved_bytes_per_s: Rate | None
+    efficiency: Rate | None
+    latency_share: Share | None
+    note: str | None
+
+
 class Document(Struct, frozen=True, kw_only=True):
     """The whole report."""
 
@@ -291,3 +330,9 @@ class Document(Struct, frozen=True, kw_only=True):
     kernels: list[KernelRow]
     findings: list[Finding]
     notes: list[str]
+    communication: list[CommunicationRow] = []
+    idle: list[IdleRow] = []
+    synchronizations: list[SynchronizationRow] = []
+    phases: list[PhaseRow] = []
+    annotations: list[AnnotationRow] = []
+    step_spread: StepSpread | None = None

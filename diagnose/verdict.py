@@ -7,10 +7,11 @@ lead over the runner-up, or the recording itself cost more than that, it names b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from diagnose.schema import BOUND_OF_PART, Bound, KernelRow, RecordingCost, Step, Verdict, WaterfallRow
+from msgspec import Struct, structs
+
+from diagnose.schema import BOUND_OF_PART, Bound, Finding, KernelRow, RecordingCost, Step, Verdict, WaterfallRow
 from diagnose.units import format_ns, format_share
 
 _KIND: Final[Mapping[Bound, str]] = {
@@ -53,6 +54,7 @@ _NOBODY: Final[Mapping[str, str]] = {
     "idle_queued": "launched but not started",
     "idle_unknown": "idle, with no record of why",
 }
+_RECORD_SHAPES: Final = "record again with record_shapes=True: without shapes no kernel's work is known"
 _UNDECIDED: Final[Mapping[str, str]] = {
     "uncosted": "price the uncosted kernels (they are listed under coverage)",
     "carried_over": "record from before the work is queued, or more steps",
@@ -72,8 +74,7 @@ _NAMED_SHARE: Final = 0.005
 """A smaller share of the step decides nothing, and is not named in the verdict."""
 
 
-@dataclass(frozen=True, slots=True)
-class IdleCause:
+class IdleCause(Struct, frozen=True):
     """Idle time of one part that one op is to be blamed for; ``name`` None where no op is known."""
 
     part: str
@@ -229,10 +230,24 @@ def _advice(
     largest = max(nobody, key=lambda part: nobody[part], default=None)
     if largest is not None and nobody[largest] > kinds[first]:
         if largest == "uncosted" and lacks_shapes:
-            return "record again with record_shapes=True: without shapes no kernel's work is known"
+            return _RECORD_SHAPES
         return _UNDECIDED.get(largest, f"find out about {largest}")
     if first == "overhead":
         mine = [part for part in owned if BOUND_OF_PART[part] == "overhead"]
         most = max(mine, key=lambda part: owned[part])
         return _NEXT_ON_CPU.get(most, _NEXT_OVERHEAD[most]) if is_cpu else _NEXT_OVERHEAD[most]
     return _NEXT_ON_CPU.get(first, _NEXT[first]) if is_cpu else _NEXT[first]
+
+
+def with_finding(verdict: Verdict, findings: Sequence[Finding]) -> Verdict:
+    """The verdict whose last line is the finding that gives most; unchanged where more must be known before any."""
+    if not findings or verdict.next in {_RECORD_SHAPES, *_UNDECIDED.values()}:
+        return verdict
+    first, code = findings[0], findings[0].advice.splitlines()[0].split("  #")[0].strip().removesuffix(":")
+    gives = first.recoverable_ns
+    between = f" ({format_ns(gives.low)} to {format_ns(gives.high)})" if gives.low < gives.high else ""
+    where = f", at {first.where[0]}" if first.where else ""
+    saves = "saves" if gives.low else "may save"
+    return structs.replace(
+        verdict, next=f"{code}: {saves} about {format_ns(gives.mid)}{between} a step; {first.title}{where}"
+    )

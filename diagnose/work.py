@@ -6,8 +6,9 @@ Values only; the formulas live in ``costs``, the roofs in ``ceilings``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 ITEMSIZE: Final[Mapping[str, int]] = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,
@@ -19,9 +20,11 @@ ITEMSIZE: Final[Mapping[str, int]] = {
 }  # fmt: skip
 """Bytes of one element, by torch's own dtype name without ``torch.``."""
 
+SPECIAL: Final = "special"
+"""The unit that computes exponentials and their kin. Its operations bound a kernel's time, but are no FLOPs."""
 
-@dataclass(frozen=True, slots=True)
-class TensorMeta:
+
+class TensorMeta(Struct, frozen=True):
     """One tensor as an op sees it.
 
     Attributes:
@@ -82,8 +85,7 @@ class MissingFactError(Exception):
     """A formula asked for something that was not recorded; the registry turns it into the reason of an unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Op:
+class Op(Struct, frozen=True):
     """A distinct call: the name and its arguments, as recorded. What a cost formula sees.
 
     Attributes:
@@ -91,7 +93,8 @@ class Op:
         inputs: One value an argument of the op's schema (or fewer, when trailing ones were not recorded);
             None when the recording has no shapes at all.
         outputs: Recorded by our own recorder through torch's meta execution; None elsewhere.
-        overload: ``"Tensor"``, ``"int"``, ``"dim"``...; None where not recorded (every foreign trace).
+        overload: ``"Tensor"``, ``"int"``, ``"dim"``...; None unless the recording names it (``capture_overload_names``
+            of torch's profiler, which writes ``aten::add.Tensor``).
         attributes: What the op says of itself beside its inputs, as sorted pairs. Generated kernels have ``backend``,
             ``tiles`` (``"XBLOCK=16"``), and now and then ``bytes`` and ``flops`` as their generator estimated them.
     """
@@ -174,8 +177,7 @@ def _merged(a: tuple[tuple[str, int], ...], b: tuple[tuple[str, int], ...]) -> t
     return tuple(sorted(total.items()))
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """Operations and compulsory bytes, as whole numbers.
 
     Attributes:
@@ -200,8 +202,13 @@ class Work:
 
     @property
     def total_flops(self) -> int | None:
-        """Operations over all units (special-function ones too), None when unknown."""
-        return None if self.flops is None else sum(count for _, count in self.flops)
+        """Arithmetic of the tensor and vector units, None when unknown. Special functions are counted apart."""
+        return None if self.flops is None else sum(count for unit, count in self.flops if unit != SPECIAL)
+
+    @property
+    def special_ops(self) -> int | None:
+        """Exponentials, logarithms, sines, error functions and their kin: no FLOPs; None when unknown."""
+        return None if self.flops is None else sum(count for unit, count in self.flops if unit == SPECIAL)
 
     @property
     def bytes_accessed(self) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from diagnose.calibrated import Calibrated, Conditions, Identity
+from diagnose.calibrations.calibrated import Calibrated, Conditions, Identity
 from diagnose.schema import Ceiling
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from diagnose.ceilings import Ceilings
 from diagnose.kernels import gemm, link, polynomial, resident, special, stream
-from diagnose.question import Kind, Question
-from diagnose.roofline import Placement, place
+from diagnose.roofs.ceilings import Ceilings
+from diagnose.roofs.question import Kind, Question
+from diagnose.roofs.roofline import Placement, place
 from diagnose.schema import Bound
 from diagnose.work import Work
 

@@ -29,8 +29,8 @@ def waterfall_of(device: str, step: int | None, parts: dict[str, int]) -> list[s
 def kernel_of(kernel: str, op: str | None, time_ns: int, **other: object) -> schema.KernelRow:
     values: dict[str, object] = {
         "place": 1, "process_rank": None, "device": "cuda:0", "kernel": kernel, "op": op, "signature": None,
-        "calls": 1, "time_ns": time_ns, "exposed_ns": time_ns, "share": 0.0, "flops": None, "bytes_read": None,
-        "bytes_written": None, "extra_bytes": None, "math": None, "arithmetic_intensity": None,
+        "calls": 1, "time_ns": time_ns, "exposed_ns": time_ns, "share": 0.0, "flops": None, "special_ops": None,
+        "bytes_read": None, "bytes_written": None, "extra_bytes": None, "math": None, "arithmetic_intensity": None,
         "achieved_flops_per_s": None, "achieved_bytes_per_s": None, "roof_ns": None, "datasheet_roof_ns": None,
         "efficiency": None, "bound": None, "flags": [], "reasons": [], "cost_source": None, "places": [],
         "gap_ns": None,
@@ -53,8 +53,9 @@ def costed_kernel_of(  # one argument a fact
 ) -> schema.KernelRow:
     per_call_s = time_ns / calls / 1e9
     return kernel_of(
-        kernel, op, time_ns, calls=calls, bound=bound, flops=flops, bytes_read=bytes_accessed - bytes_accessed // 3,
-        bytes_written=bytes_accessed // 3, extra_bytes=0, math=math, arithmetic_intensity=flops / bytes_accessed,
+        kernel, op, time_ns, calls=calls, bound=bound, flops=flops, special_ops=0,
+        bytes_read=bytes_accessed - bytes_accessed // 3, bytes_written=bytes_accessed // 3, extra_bytes=0,
+        math=math, arithmetic_intensity=flops / bytes_accessed,
         achieved_flops_per_s=flops / per_call_s, achieved_bytes_per_s=bytes_accessed / per_call_s, roof_ns=roof_ns,
         datasheet_roof_ns=roof_ns * 0.8, efficiency=roof_ns * calls / time_ns, cost_source="formula",
         gap_ns=schema.Interval(0, int(time_ns - roof_ns * calls) // 2, int(time_ns - roof_ns * calls)), **other,

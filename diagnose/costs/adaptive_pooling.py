@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod
+from math import gcd, prod
 
 from diagnose.costs.pooling import spatial_rank
 from diagnose.costs.promotion import known_dtype
@@ -12,8 +12,13 @@ from diagnose.work import Op, TensorMeta, Work
 
 
 def _pairs(size: int, outputs: int) -> int:
-    """Input elements over all windows of one dimension; window i spans floor(i n / m) to ceil((i + 1) n / m)."""
-    return sum(-(-(place + 1) * size // outputs) - place * size // outputs for place in range(outputs))
+    """Input elements over all windows of one dimension; window i spans floor(i n / m) to ceil((i + 1) n / m).
+
+    Neighbours share an element where a window ends inside one: at all inner ends but those that n and m have in common.
+    """
+    if outputs < 0:
+        raise ValueError("a negative size")
+    return size + outputs - gcd(size, outputs)
 
 
 def _pooled(op: Op, x: TensorMeta, outputs: tuple[int, ...]) -> tuple[tuple[int, ...], int]:

@@ -12,8 +12,9 @@ caches) are not recorded either: then the work is an upper bound, unless the max
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from diagnose.costs.attention_shapes import (
     BOTTOM_RIGHT,

@@ -6,8 +6,9 @@ S again, dP, dV, dQ, dK, and the exponential again; see ``attention`` for what c
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from diagnose.costs.attention_shapes import (
     BOTTOM_RIGHT,

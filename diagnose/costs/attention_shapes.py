@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from math import prod
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from diagnose.work import MissingFactError, Op, TensorMeta
 
@@ -12,8 +14,7 @@ TOP_LEFT: Final = "top left"
 BOTTOM_RIGHT: Final = "bottom right"
 
 
-@dataclass(frozen=True, slots=True)
-class Band:
+class Band(Struct, frozen=True):
     """Which keys a query sees: those from ``left`` before its diagonal to ``right`` after it; None: no limit."""
 
     left: int | None = None
@@ -38,8 +39,7 @@ def visible_pairs(queries: int, keys: int, band: Band) -> int:
     return max(upper - lower, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Heads:
+class Heads(Struct, frozen=True):
     """An attention's sizes, whatever the order of its dimensions.
 
     Attributes:

@@ -8,15 +8,15 @@ half of it is None.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from diagnose.costs.collective import Metadata
 from diagnose.work import MissingFactError, Op, TensorMeta
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """Where an op keeps its buffers.
 
     Attributes:
@@ -37,7 +37,7 @@ _ROWS: Final[Mapping[str, Row]] = {
     "c10d::allreduce_": Row("all_reduce"), "c10d::allreduce_coalesced_": Row("all_reduce"),
     "c10d::broadcast_": Row("broadcast"), "c10d::reduce_": Row("reduce"),
     "c10d::send": Row("send"), "c10d::recv_": Row("recv"), "c10d::recv_any_source_": Row("recv"),
-    "c10d::_allgather_base_": Row("all_gather", *_OUT_FIRST),
+    "c10d::_allgather_base_": Row("all_gather", *_OUT_FIRST), "c10d::allgather_": Row("all_gather", 1),
     "c10d::_reduce_scatter_base_": Row("reduce_scatter", *_OUT_FIRST),
     "c10d::alltoall_base_": Row("all_to_all", *_OUT_FIRST), "c10d::alltoall_": Row("all_to_all", *_OUT_FIRST),
     "c10d::scatter_": Row("scatter", *_OUT_FIRST), "c10d::gather_": Row("gather", *_OUT_FIRST),

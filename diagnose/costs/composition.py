@@ -137,6 +137,7 @@ _FRAMES: Final = re.compile(
       | enumerate\(DataLoader\)
       | <(?:forward|backward)\sop>$
       | _NoopSaveInputs$
+      | Python(?:DispatchMode|Subclass)$       # torch hands a call to Python code
     """,
     re.VERBOSE,
 )

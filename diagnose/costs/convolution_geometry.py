@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import Final
+
+from msgspec import Struct
 
 from diagnose.costs.traffic import bytes_of
 from diagnose.work import MissingFactError, Op, TensorMeta
@@ -13,8 +14,7 @@ _LONGEST: Final = 1 << 24
 """No place is counted beyond (a hostile or broken recording): then every place is taken as reached."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(Struct, frozen=True):
     """Where an op's schema keeps what a convolution needs; None: it has no such argument."""
 
     stride: int | None
@@ -28,8 +28,7 @@ class Signature:
     addend: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """How the kernel slides: one number a spatial dimension."""
 
     stride: tuple[int, ...]
@@ -40,8 +39,7 @@ class Window:
     groups: int
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(Struct, frozen=True):
     """A convolution with everything derived.
 
     Attributes:
@@ -106,7 +104,12 @@ def window_of(op: Op, signature: Signature, kernel: tuple[int, ...], channels: i
 def _reached(length: int, positions: int, window: tuple[int, int, int, int]) -> int:
     """How many of ``length`` places some window covers."""
     size, stride, padding, dilation = window
-    if max(length, size) > _LONGEST:
+    if positions < 1:
+        return 0
+    if (dilation == 1 and size >= stride) or (stride == 1 and positions >= dilation):  # no holes
+        end = (positions - 1) * stride + (size - 1) * dilation - padding + 1
+        return max(0, min(length, end) - max(0, -padding))
+    if length * size > _LONGEST:
         return length
     covered = bytearray(length)
     for tap in range(size):

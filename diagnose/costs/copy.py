@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import prod
 from typing import Final
+
+from msgspec.structs import replace
 
 from diagnose.costs.promotion import dtype_argument, known_dtype, promote
 from diagnose.costs.registry import cost

@@ -7,8 +7,9 @@ reads and writes; the libraries' matrix products, attention, experts and embeddi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from diagnose.costs.promotion import known_dtype
 from diagnose.costs.registry import cost, free
@@ -23,8 +24,7 @@ free(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Fused:
+class Fused(Struct, frozen=True):
     """What one op does to its arguments.
 
     Attributes:
@@ -71,6 +71,8 @@ _NORMS: Final[Mapping[str, Fused]] = {
     "aiter::rms_norm": Fused((0, 1), (), _RMS, returns=(0,)),
     # x, residual, weight, eps -> like x, like x
     "vllm::rocm_aiter_rmsnorm2d_fwd_with_add": Fused((0, 1, 2), (), _RMS + 1, returns=(0, 0)),
+    # out, x, weight, eps
+    **{name: Fused((1, 2), (0,), _RMS, counted=1) for name in ("aiter::rms_norm_cu", "aiter::rmsnorm2d_fwd_ck")},
     # out, x, residual, residual out, weight, eps
     "aiter::rmsnorm2d_fwd_with_add_ck": Fused((1, 2, 4), (0, 3), _RMS + 1, counted=1),
 }  # fmt: skip
@@ -85,7 +87,10 @@ _ACTIVATIONS: Final[Mapping[str, Fused]] = {
     **{f"{library}::{name}": Fused((1,), (0,), *count)
        for library in ("_C", "sgl_kernel", "flashinfer") for name, count in _GATED.items()},
     **{f"_C::{name}": Fused((1,), (0,), *count) for name, count in _PLAIN.items()},
+    **{f"aiter::{name}": Fused((1,), (0,), *count) for name, count in _GATED.items()},
     "_C::silu_and_mul_quant": Fused((1, 2), (0,), 4 + QUANTISE, 1),
+    # out, block scales, x, scale
+    "_C::silu_and_mul_nvfp4_quant": Fused((2, 3), (0, 1), 2 + QUANTISE + _LARGEST, 1, counted=2),
 }  # fmt: skip
 
 _QUANTISATIONS: Final[Mapping[str, Fused]] = {
@@ -94,13 +99,15 @@ _QUANTISATIONS: Final[Mapping[str, Fused]] = {
     "_C::static_scaled_int8_quant": Fused((1, 2, 3), (0,), QUANTISE, counted=1),
     "_C::dynamic_per_token_scaled_fp8_quant": Fused((1, 3), (0, 2), QUANTISE + _LARGEST, counted=1),
     "_C::dynamic_scaled_int8_quant": Fused((1,), (0, 2, 3), QUANTISE + _LARGEST, counted=1),
+    # out, x, scales
+    "aiter::dynamic_per_token_scaled_quant": Fused((1,), (0, 2), QUANTISE + _LARGEST, counted=1),
+    "aiter::static_per_tensor_quant": Fused((1, 2), (0,), QUANTISE, counted=1),
     # x, out, scales
     **{name: Fused((0,), (1, 2), QUANTISE + _LARGEST) for name in (
         "_C::per_token_group_fp8_quant", "_C::per_token_group_quant_int8",
         "sgl_kernel::sgl_per_token_group_quant_fp8", "sgl_kernel::sgl_per_token_group_quant_int8",
         "sgl_kernel::sgl_per_token_quant_fp8")},
     # out, x, block scales, scale
-    "_C::scaled_fp4_quant": Fused((1, 3), (0, 2), QUANTISE + _LARGEST, counted=1),
     "sgl_kernel::scaled_fp4_quant": Fused((1, 3), (0, 2), QUANTISE + _LARGEST, counted=1),
 }  # fmt: skip
 
@@ -143,7 +150,22 @@ def rms_norm_dynamic_quant(op: Op) -> Work:
     return fused(op, Fused((1, 2, 5, 6), (0, 3, 6), _RMS + _LARGEST + QUANTISE + has_residual, counted=1))
 
 
-@cost("_C::dynamic_scaled_fp8_quant", "sgl_kernel::sgl_per_tensor_quant_fp8")
+@cost("_C::scaled_fp4_quant")
+def fp4_quant(op: Op) -> Work:
+    """Quantised to 4-bit floats, two in a byte, with a scale for 16 of them.
+
+    Shapes: out, x, block scales, scale; newer: x, scale, layout(, out, block scales)
+    FLOPs: 2 an element for the largest values, 3 for the quantisation
+    Bytes: x, scale; packed elements and block scales
+    """
+    if op.tensor_or_none(2) is not None:
+        return fused(op, Fused((1, 3), (0, 2), QUANTISE + _LARGEST, counted=1))
+    work = fused(op, Fused((0, 1), (3, 4), QUANTISE + _LARGEST))
+    made = op.tensor(0).numel // 2 + op.tensor(0).numel // 16
+    return work if work.bytes_written else work + Work((), 0, made)
+
+
+@cost("_C::dynamic_scaled_fp8_quant", "aiter::dynamic_per_tensor_quant", "sgl_kernel::sgl_per_tensor_quant_fp8")
 def dynamic_quant(op: Op) -> Work:
     """One scale for a whole tensor: all of it is read before the first element can be written.
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from diagnose.costs.attention import flash_forward
-from diagnose.costs.attention_backward import flash_backward
+from diagnose.costs.attention import efficient_forward, flash_forward
+from diagnose.costs.attention_backward import efficient_backward, flash_backward
 from diagnose.costs.promotion import known_dtype
 from diagnose.costs.registry import Phase, cost
 from diagnose.costs.traffic import bytes_of, dense_bytes
@@ -127,3 +127,36 @@ def cached_attention(op: Op) -> Work:
     made = 0 if like is None else dense_bytes(op.tensor(like).shape, known_dtype(op.tensor(like)))
     written = made + bytes_of(*(op.tensor(index) for index in writes))
     return Work(None, bytes_of(*(op.tensor(index) for index in reads)), written, is_bound=True)
+
+
+# Where torch's efficient attention finds its arguments: q, k, v, bias, cumulative lengths, longest sequences, dropout,
+# mask type, logsumexp or not, scale, used keys, window.
+_EFFICIENT: Final = (0, 1, 2, 3, 4, 5, 6, None, 7, 9, 8, 10, 11, 12)
+
+
+@cost("xformers::efficient_attention_forward_cutlass", "xformers::efficient_attention_forward_ck")
+def xformers_attention(op: Op) -> Work | tuple[Phase, ...]:
+    """The memory-efficient attention of xFormers; see ``attention.efficient_forward``.
+
+    Shapes: q [B, S, H, D], k, v [B, T, H, D], bias, packed: cumulative lengths, the longest queries' (the keys' are not
+        recorded: then the work is unknown)
+    FLOPs, Bytes, Assumes: as ``attention.efficient_forward``
+    """
+    arguments = tuple(_at(op, place) for place in _EFFICIENT)
+    return efficient_forward(Op("aten::_efficient_attention_forward", arguments))
+
+
+# dO, q, k, v, bias, O, cumulative lengths, longest sequences, logsumexp, dropout, seed, offset, mask type, gradient of
+# the bias or not, scale, splits, window.
+_EFFICIENT_BACKWARD: Final = (0, 1, 2, 3, 4, 10, 5, 6, 7, 8, 9, None, None, None, 14, None, None, None, 17)
+
+
+@cost("xformers::efficient_attention_backward_cutlass")
+def xformers_attention_backward(op: Op) -> Work | tuple[Phase, ...]:
+    """Gradients of ``xformers_attention``; see ``attention_backward.efficient_backward``.
+
+    Shapes: dO, q, k, v, bias, O as forward, logsumexp -> dq, dk, dv
+    FLOPs, Bytes: as ``attention_backward.efficient_backward``, without a gradient of the bias
+    """
+    arguments = tuple(_at(op, place) for place in _EFFICIENT_BACKWARD)
+    return efficient_backward(Op("aten::_efficient_attention_backward", arguments))

@@ -13,7 +13,7 @@ from typing import Final
 from diagnose.costs.matmul import linear, product_resource, split_reduction
 from diagnose.costs.promotion import dtype_argument, known_dtype
 from diagnose.costs.registry import Phase, cost
-from diagnose.costs.traffic import bytes_of, dense_bytes
+from diagnose.costs.traffic import bytes_of, dense_bytes, operations
 from diagnose.work import MissingFactError, Op, TensorMeta, Work, flops_of
 
 _LINEARS: Final = ("aten::linear", "aten::mm", "aten::addmm", "aten::matmul", "_rocm_C::wvSplitK", "_rocm_C::LLMM1")
@@ -86,7 +86,7 @@ def _asked(op: Op, index: int) -> str:
     return found
 
 
-@cost("sgl_kernel::dsv3_fused_a_gemm", "sgl_kernel::dsv3_router_gemm")
+@cost("sgl_kernel::dsv3_fused_a_gemm", "sgl_kernel::dsv3_router_gemm", "_C::dsv3_fused_a_gemm", "_C::fp32_router_gemm")
 def sglang_small_gemm(op: Op) -> tuple[Phase, ...]:
     """Shapes: out [m, n], a [m, k], b [k, n] (router: [n, k]).
 
@@ -158,7 +158,7 @@ def packed_gemm(op: Op) -> tuple[Phase, ...]:
     return _product(sizes, known_dtype(x), reads, known_dtype(x))
 
 
-@cost("_C::gptq_marlin_gemm", "sgl_kernel::gptq_marlin_gemm", "_C::gptq_marlin_24_gemm")
+@cost("_C::gptq_marlin_gemm", "sgl_kernel::gptq_marlin_gemm", "_C::gptq_marlin_24_gemm", "_C::marlin_gemm")
 def marlin_gemm(op: Op) -> tuple[Phase, ...]:
     """Product with a weight of packed short integers; its sizes are arguments, one after another.
 
@@ -199,3 +199,44 @@ def transformer_engine_gemm(op: Op) -> tuple[Phase, ...]:
         raise ValueError("shapes do not multiply")
     dtype = "float8_e4m3fn" if known_dtype(a) == "uint8" else known_dtype(a)
     return _product((m, n, k), dtype, (a, b), known_dtype(out))
+
+
+@cost("_C::machete_mm", "_C::cutlass_w4a8_mm")
+def packed_columns_gemm(op: Op) -> tuple[Phase, ...]:
+    """Product with a weight of packed short integers whose columns are the outputs.
+
+    Shapes: x [m, k], packed w [k / packed, n], scales -> [m, n]
+    FLOPs: 2 m n k on the activations' dtype
+    Bytes: every recorded tensor read; the result written, in the dtype asked for, else that of x
+    """
+    x, w = op.tensor(0), op.tensor(1)
+    reads = tuple(op.tensor_or_none(index) for index in range(len(op.inputs or ())))
+    asked = dtype_argument(op, 3 if op.name == "_C::machete_mm" else 6)
+    sizes = (prod(x.shape[:-1]), w.shape[-1], x.shape[-1])
+    return _product(sizes, known_dtype(x), reads, asked or known_dtype(x))
+
+
+@cost("_C::allspark_w8a16_gemm")
+def allspark_gemm(op: Op) -> tuple[Phase, ...]:
+    """Shapes: x [m, k], w of 8 bits, scales, zeros?, n -> [m, n].
+
+    FLOPs: 2 m n k on the activations' dtype
+    Bytes: x, w, scales, zeros read; the result written
+    """
+    x, n = op.tensor(0), op.scalar(4)
+    if not isinstance(n, int):
+        raise MissingFactError("the sizes of the product were not recorded")
+    reads = tuple(op.tensor_or_none(index) for index in range(4))
+    return _product((prod(x.shape[:-1]), n, x.shape[-1]), known_dtype(x), reads, known_dtype(x))
+
+
+@cost("_C::awq_dequantize", "sgl_kernel::awq_dequantize")
+def awq_dequantize(op: Op) -> Work:
+    """Shapes: packed w [k, n / 8], scales [groups, n], zeros -> [k, n] like the scales.
+
+    FLOPs: 2 an element (a difference and a product)
+    Bytes: packed w, scales, zeros; the result
+    """
+    w, scales = op.tensor(0), op.tensor(1)
+    count, dtype = w.shape[0] * scales.shape[-1], known_dtype(scales)
+    return Work(operations(dtype, 2 * count), bytes_of(w, scales, op.tensor(2)), dense_bytes((count,), dtype))

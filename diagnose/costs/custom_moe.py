@@ -7,8 +7,9 @@ at all. A fused op that names its weights has known FLOPs; a fused op that does 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from diagnose.costs.matmul import product_resource
 from diagnose.costs.promotion import known_dtype

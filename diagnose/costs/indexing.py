@@ -6,8 +6,9 @@ and is taken as the value (docs/work.md says so).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import prod
+
+from msgspec.structs import replace
 
 from diagnose.costs.promotion import broadcast, known_dtype
 from diagnose.costs.registry import cost

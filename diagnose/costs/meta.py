@@ -8,9 +8,10 @@ and take no text, storage or stream.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from diagnose.costs.outputs import by_outputs
 from diagnose.costs.promotion import dtype_argument, is_python_number

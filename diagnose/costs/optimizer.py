@@ -7,8 +7,9 @@ keep both.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from diagnose.costs.promotion import as_floating, known_dtype
 from diagnose.costs.registry import cost
@@ -40,8 +41,7 @@ def _counted(tensors: Sequence[TensorMeta], flops: int, special: int = 0) -> Wor
     return work
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """Operations an element of a ``_foreach_`` op, and how many of its leading arguments may be lists."""
 
     flops: int

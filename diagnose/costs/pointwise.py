@@ -9,9 +9,10 @@ in ``docs/work.md``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from diagnose.costs.promotion import as_floating, broadcast, is_python_number, known_dtype, out_argument, result_dtype
 from diagnose.costs.registry import cost
@@ -21,8 +22,7 @@ from diagnose.work import MissingFactError, Op, Scalar, TensorMeta, Work
 Result = Literal["promoted", "float", "bool"]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """What an op does to one element.
 
     Attributes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import ceil, prod
+from math import prod
+from typing import Final
+
+from msgspec import Struct
 
 from diagnose.costs.promotion import known_dtype
 from diagnose.costs.registry import cost
@@ -24,8 +26,17 @@ def _setting(op: Op, index: int, count: int, default: tuple[int, ...]) -> tuple[
     return values * count if len(values) == 1 else values
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
+_MOST: Final = 1 << 14
+
+
+def _inside(start: int, step: int, count: int, size: int) -> int:
+    """How many of ``start``, ``start + step``, ... (``count`` of them) are from 0 to below ``size``."""
+    first = max(0, -(start // step))
+    last = min(count - 1, (size - 1 - start) // step)
+    return max(0, last - first + 1)
+
+
+class _Window(Struct, frozen=True):
     """A pooling window along one dimension."""
 
     size: int
@@ -39,14 +50,22 @@ class _Window:
     def outputs(self) -> int:
         """How many windows there are; in ceil mode one may overhang the end, but must begin inside."""
         span = self.size + 2 * self.padding - self.dilation * (self.kernel - 1) - 1
-        count = (ceil(span / self.stride) if self.ceil_mode else span // self.stride) + 1
+        count = (-(-span // self.stride) if self.ceil_mode else span // self.stride) + 1
         return count - 1 if self.ceil_mode and (count - 1) * self.stride >= self.size + self.padding else count
 
     @property
     def pairs(self) -> int:
-        """Input elements over all windows, padding not counted."""
-        starts = (place * self.stride - self.padding for place in range(self.outputs))
-        return sum(0 <= start + step * self.dilation < self.size for start in starts for step in range(self.kernel))
+        """Input elements over all windows, padding not counted.
+
+        Counted along the longer side in one go: the places of each tap, or the taps of each place.
+        """
+        if min(self.kernel, self.stride, self.dilation) < 1 or self.outputs < 0:
+            raise ValueError("not the sizes of a window")
+        places, taps = (self.outputs, self.stride), (self.kernel, self.dilation)
+        (few, coarse), (many, fine) = sorted((places, taps))
+        if few > _MOST:
+            raise ValueError("more windows than a picture has")
+        return sum(_inside(index * coarse - self.padding, fine, many, self.size) for index in range(few))
 
 
 def _pooled(op: Op, x: TensorMeta, first: int, *, is_average: bool) -> tuple[tuple[int, ...], int]:

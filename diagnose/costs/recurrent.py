@@ -7,9 +7,10 @@ reads the recurrent ones again at every time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Final
+
+from msgspec import Struct
 
 from diagnose.costs.matmul import product_resource
 from diagnose.costs.promotion import known_dtype, whole_argument
@@ -24,8 +25,7 @@ _CELL: Final = {_RELU: (2, 0), _TANH: (1, 1), _LSTM: (17, 5), _GRU: (13, 3)}
 """Operations an element of the hidden state and time, by cuDNN's (and torch's) number of the cell's kind."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Layers:
+class _Layers(Struct, frozen=True):
     """A stack of recurrent layers.
 
     Attributes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from diagnose.costs.promotion import as_floating, dtype_argument, is_floating, known_dtype
 from diagnose.costs.registry import cost
@@ -12,8 +13,7 @@ from diagnose.costs.traffic import bytes_of, dense_bytes, operations
 from diagnose.work import MissingFactError, Op, TensorMeta, Work
 
 
-@dataclass(frozen=True, slots=True)
-class Reduction:
+class Reduction(Struct, frozen=True):
     """How a reduction is called and what it does to one input element.
 
     Attributes:

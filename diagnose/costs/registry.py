@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from diagnose.work import MissingFactError, Op, TensorMeta, Value, Work
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
+class Phase(Struct, frozen=True):
     """A part of an op's work that one kind of kernel does.
 
     Attributes:
@@ -34,8 +34,7 @@ class Phase:
 Formula = Callable[[Op], Work | tuple[Phase, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(Struct, frozen=True):
     """What is known of an op.
 
     Attributes:
@@ -47,8 +46,7 @@ class Price:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class KernelSignature:
+class KernelSignature(Struct, frozen=True):
     """One launched kernel as ``share`` sees it.
 
     Attributes:
@@ -159,7 +157,7 @@ def price(op: Op) -> Price:
         found = formula(op)
     except MissingFactError as missing:
         return Price(None, str(missing))
-    except (ValueError, TypeError, IndexError, ZeroDivisionError, OverflowError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
         # A signature that contradicts the op's schema (hostile or newer trace) is an unknown, not a crash.
         return Price(None, f"unexpected arguments ({type(error).__name__})")
     phases = found if isinstance(found, tuple) else (Phase(found),)
@@ -170,7 +168,12 @@ def price(op: Op) -> Price:
 
 
 def _is_possible(work: Work) -> bool:
-    counts = [work.bytes_read or 0, work.bytes_written or 0, *(count for _, count in work.flops or ())]
+    counts = [
+        work.bytes_read or 0,
+        work.bytes_written or 0,
+        work.extra_bytes,
+        *(count for _, count in work.flops or ()),
+    ]
     return min(counts) >= 0
 
 
@@ -186,7 +189,7 @@ def bound_by_inputs(op: Op, reason: str) -> Price:
         reason: Why its work is unknown.
     """
     sizes = [tensor.distinct_numel * tensor.itemsize for tensor in _recorded(op.inputs) if tensor.itemsize]
-    if not sum(sizes):
+    if not sum(sizes) or min(sizes) < 0:
         return Price(None, reason)
     work = Work(None, sum(sizes), 0, source="inputs", is_bound=True)
     return Price((Phase(work),), f"{reason}: a lower bound, its recorded tensors once each")

@@ -114,6 +114,8 @@ _BICUBIC: Final = 2
 
 def _sample_flops(mode: object, rank: int) -> tuple[int, int]:
     """Operations to place a sample, and those an output element: 2 a tap."""
+    if rank not in (2, 3):
+        raise ValueError("a grid of places in neither pictures nor volumes")
     taps = {_NEAREST: 0, _BICUBIC: 4**rank}.get(mode if isinstance(mode, int) else 0, 2**rank)
     return 3 * rank + taps, 2 * taps
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
+from diagnose.costs.attention_shapes import Band, visible_pairs
 from diagnose.costs.promotion import (
     broadcast,
     dtype_argument,
@@ -121,9 +122,12 @@ def triangle_indices(op: Op) -> Work:
     rows, columns, offset = whole_argument(op, 0), whole_argument(op, 1), op.scalar(2, 0)
     if not isinstance(offset, int):
         raise MissingFactError("the diagonal was not recorded")
-    lower = sum(min(max(row + offset + 1, 0), columns) for row in range(rows))
-    strict = sum(min(max(row + offset, 0), columns) for row in range(rows))
-    count = lower if "tril" in op.name else rows * columns - strict
+    if min(rows, columns) < 0:
+        raise ValueError("a negative size")
+    if "tril" in op.name:
+        count = visible_pairs(rows, columns, Band(right=offset))
+    else:
+        count = visible_pairs(rows, columns, Band(left=-offset))
     return moved(0, dense_bytes((2, count), _asked(op, 3) or "int64"))
 
 

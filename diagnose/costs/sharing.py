@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
+
+from msgspec import Struct, field
 
 from diagnose.costs.registry import KernelSignature, Phase
 from diagnose.work import Work, flops_of
@@ -31,11 +32,21 @@ has no work unless a phase claims it (cuDNN, cuBLAS, CUTLASS, MIOpen, rocBLAS an
 @lru_cache(maxsize=8192)
 def _fits(pattern: re.Pattern[str], name: str) -> bool:
     """Whether the pattern is found in a kernel's name. The few distinct names, long as they are, are searched once."""
+    if pattern.flags & re.IGNORECASE:
+        return _folded(pattern).search(name.lower()) is not None
     return pattern.search(name) is not None
 
 
-@dataclass(slots=True)
-class _Claims:
+@lru_cache(maxsize=256)
+def _folded(pattern: re.Pattern[str]) -> re.Pattern[str]:
+    """The pattern for names in lower case: ``re`` skips ahead to a possible first letter only where case matters,
+    which makes it ten times faster on kernels' names.
+    """
+    text = re.sub(r"\\.|[A-Z]", lambda met: met[0] if met[0].startswith("\\") else met[0].lower(), pattern.pattern)
+    return re.compile(text, pattern.flags & ~re.IGNORECASE)
+
+
+class _Claims(Struct):
     """Which kernels each phase got, and which kernels are still free."""
 
     kernels: Sequence[KernelSignature]
@@ -60,8 +71,10 @@ def share(phases: Sequence[Phase], kernels: Sequence[KernelSignature]) -> tuple[
     """
     if not kernels:
         return ()
-    if len(kernels) == 1 and len(phases) == 1 and not phases[0].is_extra:
-        return (phases[0].work,)  # what most ops are: one kernel that does it all, whatever it is called
+    if len(kernels) == 1:
+        required = [phase for phase in phases if not phase.is_extra]
+        if len(required) == 1 and not any(phase.is_extra and _claims(phase, kernels[0]) for phase in phases):
+            return (required[0].work,)  # what most ops are: one kernel that does it all, whatever it is called
     claims = _Claims(kernels)
     _claim_required(phases, claims)
     _claim_extra(phases, claims)
@@ -73,6 +86,10 @@ def share(phases: Sequence[Phase], kernels: Sequence[KernelSignature]) -> tuple[
             before = works[kernel]
             works[kernel] = part if before is None else before + part
     return tuple(works)
+
+
+def _claims(phase: Phase, kernel: KernelSignature) -> bool:
+    return phase.pattern is not None and _fits(phase.pattern, kernel.name)
 
 
 def _claim_required(phases: Sequence[Phase], claims: _Claims) -> None:

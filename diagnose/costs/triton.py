@@ -8,9 +8,12 @@ writes (``in_out_ptr``), buffers read, buffers written, sizes, and last the leng
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from diagnose.costs.promotion import is_complex, is_floating, known_dtype
 from diagnose.costs.registry import cost_where
@@ -24,8 +27,7 @@ _MOST_ITERATIONS: Final = 1 << 50
 _IN_REDUCTIONS: Final = frozenset({"mm", "bmm", "mv", "addmm", "baddbmm"})
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(Struct, frozen=True):
     """The arguments of a launch.
 
     Attributes:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from diagnose.costs.pointwise import BINARY, TERNARY, UNARY
 
@@ -23,8 +24,7 @@ _NAME: Final = re.compile(r"(?:^|_)triton_([a-z]{3})_fused(_.*?)?(?:_\d+)?$")
 _LONGEST_NAME: Final = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """What a fused op does to one element.
 
     Attributes:
@@ -109,8 +109,7 @@ _ROOTS: Final = frozenset({"sqrt", "rsqrt"})
 _WORDS: Final = max(name.count("_") + 1 for name in PARTS)
 
 
-@dataclass(frozen=True, slots=True)
-class KernelName:
+class KernelName(Struct, frozen=True):
     """A kernel's kind, and the ops fused into it, None where the name tells no ops or one that we do not know."""
 
     kind: Kind

@@ -7,10 +7,11 @@ that sizes are told from the numbers of elements. A [m, k], B [k, n] and C [m, n
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from math import isqrt, prod
 from typing import Final
+
+from msgspec import Struct
 
 from diagnose.costs.matmul import product_resource
 from diagnose.costs.promotion import known_dtype
@@ -22,8 +23,7 @@ _BATCHED: Final = frozenset({"bmm", "baddbmm"})
 _CONVOLUTION: Final = frozenset({"convolution"})
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(Struct, frozen=True):
     """What a template kernel computes.
 
     Attributes:

@@ -9,14 +9,14 @@ letter.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, Literal
+
+from msgspec import Struct, field
 
 Vendor = Literal["NVIDIA", "AMD", "Intel"]
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceSpec:
+class DeviceSpec(Struct, frozen=True):
     """One device as its maker describes it. None is: no source, or sources that differ.
 
     Attributes:
@@ -62,8 +62,7 @@ class DeviceSpec:
         return None if rate is None or self.dram_bytes_per_s is None else rate / self.dram_bytes_per_s
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(Struct, frozen=True):
     """A row in the units that datasheets use: GB, GB/s, MiB of cache, MHz, TFLOP/s."""
 
     names: tuple[str, ...]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from diagnose.devices.datasheet import DEVICES, DeviceSpec
 from diagnose.devices.mig import read_slice, sliced
@@ -20,8 +21,7 @@ _GIB_OVER_GB: Final = 2**30 / 10**9
 By = Literal["name", "alias", "fingerprint", "user"]
 
 
-@dataclass(frozen=True, slots=True)
-class Identification:
+class Identification(Struct, frozen=True):
     """What a device was found to be.
 
     Attributes:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from diagnose.devices.datasheet import DeviceSpec
 
@@ -19,8 +21,7 @@ _COMPUTE_SLICES: Final = {"NVIDIA A30": 4}
 _MOST_COMPUTE_SLICES: Final = 7
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(Struct, frozen=True):
     """What a slice's name says: ``NVIDIA A100-SXM4-40GB MIG 3g.20gb``."""
 
     whole: str

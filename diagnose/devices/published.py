@@ -6,12 +6,12 @@ A share is (lowest, highest) over the measurements that were found; one measurem
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Reached:
+
+class Reached(Struct, frozen=True):
     """What was reached: a share of the datasheet in ``SHARES``, a value in base units elsewhere."""
 
     low: float

@@ -22,10 +22,11 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from diagnose.devices.datasheet import DEVICES, DeviceSpec
 from diagnose.errors import UsageError
@@ -119,7 +120,7 @@ def _merged(
 
 
 def _unknown(name: str) -> DeviceSpec:
-    blank: dict[str, Any] = dict.fromkeys(field.name for field in fields(DeviceSpec))
+    blank: dict[str, Any] = dict.fromkeys(DeviceSpec.__struct_fields__)
     vendor = next((vendor for vendor in ("AMD", "Intel") if name.startswith(vendor)), "NVIDIA")
     return DeviceSpec(
         **blank

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from diagnose.calibrated import SECONDS, Calibrated, Conditions
-from diagnose.calibration_store import day
+from diagnose.calibrations.calibrated import SECONDS, Calibrated, Conditions
+from diagnose.calibrations.store import day
 from diagnose.render.names import clean
 from diagnose.schema import Ceiling
 from diagnose.units import format_bytes_per_s, format_flops_per_s, format_share

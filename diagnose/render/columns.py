@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from diagnose.places.module_tree import module_tree
 from diagnose.schema import Document, KernelRow, Place
 
 Kind = Literal["int", "float", "text", "flag", "list"]
@@ -47,6 +48,19 @@ FINDING_COLUMNS: Final[Mapping[str, Kind]] = {
 UNCOSTED_COLUMNS: Final[Mapping[str, Kind]] = {
     "op": "text", "kernel": "text", "calls": "int", "ns": "int", "reason": "text",
 }  # fmt: skip
+
+COMMUNICATION_COLUMNS: Final[Mapping[str, Kind]] = {
+    "process_rank": "int", "device": "text", "collective": "text", "memory": "text", "group": "text",
+    "group_description": "text", "group_size": "int", "calls": "int", "bytes": "int", "time_ns": "int",
+    "exposed_ns": "int", "overlapped_ns": "int", "link": "text", "link_bytes_per_s": "float",
+    "achieved_bytes_per_s": "float", "efficiency": "float", "latency_share": "float", "note": "text",
+}  # fmt: skip
+
+MODULE_COLUMNS: Final[Mapping[str, Kind]] = {
+    "module": "text", "depth": "int", "calls": "int", "time_ns": "int", "own_time_ns": "int",
+    "share_of_kernel_time": "float", "flops": "int", "bytes_accessed": "int", "gap_ns": "int", "gap_of_ns": "int",
+}  # fmt: skip
+"""One row a module with what is inside it; ``module`` is NA for what was called outside any."""
 
 _SECONDS: Final = frozenset({"kernel_floor", "kernel_gap", "launch_call"})
 
@@ -99,6 +113,17 @@ def _uncosted_records(document: Document) -> list[Record]:
     return [_fields(row) for row in document.coverage.uncosted]
 
 
+def _communication_records(document: Document) -> list[Record]:
+    return [_fields(row) for row in document.communication]
+
+
+def _module_records(document: Document) -> list[Record]:
+    return [
+        {**_fields(node), "module": node.path, "own_time_ns": node.own_ns, "share_of_kernel_time": node.share}
+        for node in module_tree(document)
+    ]
+
+
 def _fields(row: msgspec.Struct) -> Record:
     return msgspec.structs.asdict(row)
 
@@ -114,5 +139,7 @@ TABLES: Final[Mapping[str, tuple[Mapping[str, Kind], Callable[[Document], list[R
     "ceilings": (CEILING_COLUMNS, _ceiling_records),
     "findings": (FINDING_COLUMNS, _finding_records),
     "coverage": (UNCOSTED_COLUMNS, _uncosted_records),
+    "modules": (MODULE_COLUMNS, _module_records),
+    "communication": (COMMUNICATION_COLUMNS, _communication_records),
 }
 """Every table by name: its columns and its records. ``coverage`` is the time without known work."""

@@ -9,13 +9,13 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from diagnose.calibration_store import cache_folder, day, kept, kept_like
-from diagnose.ceilings import Ceilings, from_spec, with_measured
+from diagnose.calibrations.store import cache_folder, day, kept, kept_like
 from diagnose.devices.datasheet import DEVICES, DeviceSpec
 from diagnose.devices.detect import lookup
 from diagnose.processor import cpu_facts
 from diagnose.render.calibration import amount, calibration_text
 from diagnose.render.names import clean
+from diagnose.roofs.ceilings import Ceilings, from_spec, with_measured
 from diagnose.units import format_bytes, format_bytes_per_s, format_flops_per_s
 
 _COLUMNS: Final = ("tensor.float16", "tensor.tfloat32", "tensor.float8", "vector.float32")

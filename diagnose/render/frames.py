@@ -18,7 +18,7 @@ _DTYPES: Final[dict[Kind, str]] = {
 
 
 def to_frame(document: Document, table: str = "kernels") -> pd.DataFrame:
-    """One table of the report: ``kernels``, ``waterfall``, ``steps``, ``ceilings``, ``findings`` or ``coverage``.
+    """One table of the report: a name in ``columns.TABLES``, as ``kernels`` or ``modules``.
 
     Raises UsageError for another name. An empty table has its columns.
     """

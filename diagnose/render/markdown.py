@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from diagnose.render.names import clean, file_line, fit, short_kernel, short_op
-from diagnose.render.selection import PART_WORDS, groups_of, line_of, ordered_kernels, shown_waterfall
+from diagnose.render.names import clean, fit, short_kernel, short_op
+from diagnose.render.selection import PART_WORDS, groups_of, ordered_kernels, shown_waterfall
 from diagnose.render.words import (
     bound_words,
     coverage_words,
     device_words,
+    line_words,
     rate_words,
     recording_words,
     shown_step_words,
@@ -90,7 +91,7 @@ def _kernels(rows: Sequence[KernelRow], count: int) -> list[str]:
         (
             str(row.place), code(short_kernel(row.kernel)), code(short_op(row.op)), bound_words(row),
             format_ns(row.time_ns), format_share(row.share), str(row.calls), format_share(row.efficiency),
-            rate_words(row), code(file_line(line_of(row))),
+            rate_words(row), code(line_words(row)),
         )
         for row in rows
     ]  # fmt: skip

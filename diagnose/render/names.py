@@ -56,6 +56,18 @@ def file_line(line: str | None) -> str:
     return "" if line is None else clean(re.split(r"[\\/]", line)[-1])
 
 
+def fit_line(line: str, width: int, mark: str = "…") -> str:
+    """``modeling_bert.py:252`` in at most ``width`` characters: the number is kept, the file's name is cut."""
+    head, dot, tail = line.rpartition(".")
+    room = width - len(dot + tail) - len(mark)
+    return line if len(line) <= width else f"{head[:room]}{mark}{dot}{tail}" if room > 0 else fit(line, width, mark)
+
+
+def fit_module(path: str, width: int, mark: str = "…") -> str:
+    """``GPT2.transformer.h.*.mlp`` in at most ``width`` characters: the innermost modules are kept."""
+    return path if len(path) <= width else mark + path[len(path) - width + len(mark) :] if width > len(mark) else mark
+
+
 def short_op(op: str | None) -> str:
     """``aten::addmm`` -> ``addmm``; other namespaces stay; None -> ``?``."""
     return "?" if op is None else clean(op).removeprefix("aten::")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
-from statistics import median_low
+from collections.abc import Callable
 from typing import Final, Literal, get_args
 
+from msgspec import Struct
+
 from diagnose.errors import UsageError
-from diagnose.schema import Bound, DeviceRow, Document, KernelRow, Part, WaterfallRow
+from diagnose.medians import median_low
+from diagnose.places.module_tree import folded
+from diagnose.schema import Bound, DeviceRow, Document, KernelRow, Part, Place, WaterfallRow
 
 Sort = Literal["time", "recoverable", "module"]
 DeviceKey = tuple[int | None, str]
@@ -26,8 +29,7 @@ PART_WORDS: Final[dict[Part, str]] = {
 """The parts of the waterfall in words for people."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepSpan:
+class StepSpan(Struct, frozen=True):
     """How long a step lasts: the median of the steady ones (of two the shorter, which is shown), and their spread."""
 
     count: int
@@ -103,18 +105,33 @@ def ordered_kernels(document: Document, sort: str = "time") -> list[KernelRow]:
     if sort == "recoverable":
         return sorted(document.kernels, key=lambda row: (-row.gap_ns.mid if row.gap_ns else 1, row.place))
     if sort == "module":
-        time_ns: defaultdict[str | None, int] = defaultdict(int)
+        stacks = {row.place: folded(stack_of(row) or "") for row in document.kernels}
+        time_ns: defaultdict[str, int] = defaultdict(int)
         for row in document.kernels:
-            time_ns[module_of(row)] += row.time_ns
-        return sorted(document.kernels, key=lambda row: (-time_ns[module_of(row)], module_of(row) or "", row.place))
+            time_ns[stacks[row.place]] += row.time_ns
+        return sorted(document.kernels, key=lambda row: (-time_ns[stacks[row.place]], stacks[row.place], row.place))
     raise UsageError(f"cannot sort by {sort!r}: choose one of {', '.join(get_args(Sort))}")
 
 
 def module_of(row: KernelRow) -> str | None:
-    """The module that most of the row's time was spent for, None where it was not recorded."""
-    return max(row.places, key=lambda place: place.time_ns).module if row.places else None
+    """The module that most of the row's time was spent for, None where that was not recorded."""
+    return _most(row, lambda place: place.module)
 
 
 def line_of(row: KernelRow) -> str | None:
-    """The source line that most of the row's time was spent for, None where it was not recorded."""
-    return max(row.places, key=lambda place: place.time_ns).line if row.places else None
+    """The source line that most of the row's time was spent for, None where that was not recorded."""
+    return _most(row, lambda place: place.line)
+
+
+def stack_of(row: KernelRow) -> str | None:
+    """As ``module_of`` with the layers of a stack as one, ``GPT2.h.*.mlp``, where the row has several."""
+    if len({place.module for place in row.places}) == 1:
+        return row.places[0].module
+    return _most(row, lambda place: None if place.module is None else folded(place.module))
+
+
+def _most(row: KernelRow, key: Callable[[Place], str | None]) -> str | None:
+    time_ns: dict[str | None, int] = {None: 0}
+    for place in row.places:
+        time_ns[key(place)] = time_ns.get(key(place), 0) + place.time_ns
+    return max(time_ns, key=lambda found: (time_ns[found], found is not None))

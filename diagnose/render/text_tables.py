@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from rich.cells import set_cell_size
-from rich.text import Text
+from msgspec import Struct
 
-from diagnose.render.names import clean, file_line, fit, fit_kernel, short_kernel, short_op
-from diagnose.render.selection import PART_WORDS, groups_of, line_of, module_of
-from diagnose.render.words import bound_words, rate_words, shapes_words
+from diagnose.render.lines import Line, in_columns
+from diagnose.render.names import clean, fit, fit_kernel, fit_line, fit_module, short_kernel, short_op
+from diagnose.render.selection import PART_WORDS, groups_of, stack_of
+from diagnose.render.words import bound_words, line_words, rate_words, shapes_words
 from diagnose.schema import Bound, KernelRow, WaterfallRow
 from diagnose.units import format_ns, format_share
 
@@ -28,18 +27,18 @@ _ROOMY: Final = 96
 """From this width on the kernel table has room for the calls and the source line."""
 
 
-def bars(rows: Sequence[WaterfallRow], width: int, most_lines: int) -> list[Text]:
+def bars(rows: Sequence[WaterfallRow], width: int, most_lines: int) -> list[Line]:
     """One line a part, by kind of limit; where there are too many, the smallest parts of a kind share a line."""
     groups = groups_of(list(rows))
     longest = max((row.share for row in rows), default=1.0) or 1.0
     room = min(_LONGEST_BAR, width - _BEFORE_BAR)
-    lines: list[Text] = []
+    lines: list[Line] = []
     for bound, members in groups:
         parts = _folded(members, max(1, most_lines * len(members) // len(rows)) if len(rows) > most_lines else 99)
         for index, (words, ns, share) in enumerate(parts):
             kind, total = ("", "") if index else (bound or "no kind", format_share(sum(row.share for row in members)))
             bar = _BLOCKS[bound] * max(1 if ns else 0, round(room * share / longest))
-            line = Text(f"{kind:13} {total:>5}  ", style="bold")
+            line = Line(f"{kind:13} {total:>5}  ", style="bold")
             line.append(f"{words:24} {format_ns(ns):>8} {format_share(share):>6}  ", style="not bold")
             line.append(bar, style=f"not bold {STYLES[bound]}")
             lines.append(line)
@@ -55,8 +54,7 @@ def _folded(rows: Sequence[WaterfallRow], most: int) -> list[tuple[str, int, flo
     return [*by_size[: most - 1], (f"{len(rest)} parts", sum(part[1] for part in rest), sum(part[2] for part in rest))]
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
+class _Column(Struct, frozen=True):
     """One column: its heading, its cells and its width; a column of names is on the left and is cut to fit."""
 
     heading: str
@@ -67,10 +65,10 @@ class _Column:
     def lines(self) -> list[str]:
         """The heading and the cells, each exactly as wide as the column."""
         shown = [fit(text, self.width) for text in (self.heading, *self.cells)]
-        return [set_cell_size(text if self.is_name else text.rjust(self.width), self.width) for text in shown]
+        return [in_columns(text if self.is_name else text.rjust(self.width), self.width) for text in shown]
 
 
-def kernel_lines(rows: Sequence[KernelRow], width: int, *, by_module: bool = False) -> list[Text]:
+def kernel_lines(rows: Sequence[KernelRow], width: int, *, by_module: bool = False) -> list[Line]:
     """A heading and one line a row, each at most ``width`` wide: names are shortened, never wrapped."""
     numbers = _number_columns(rows, with_calls=width >= _ROOMY)
     bounds = [bound_words(row).replace("communication", "commun.") for row in rows]
@@ -79,9 +77,9 @@ def kernel_lines(rows: Sequence[KernelRow], width: int, *, by_module: bool = Fal
     names, line = _name_columns(rows, spare, by_module=by_module, with_line=width >= _ROOMY)
     before, after = numbers[:1] + names, numbers[1:] + line
     left, middle, right = _rows_of(before), bound.lines(), _rows_of(after)
-    lines = [Text(f"{left[0]} {middle[0]} {right[0]}".rstrip(), style="bold")]
+    lines = [Line(f"{left[0]} {middle[0]} {right[0]}".rstrip(), style="bold")]
     for index, row in enumerate(rows, start=1):
-        line_text = Text(f"{left[index]} ")
+        line_text = Line(f"{left[index]} ")
         line_text.append(middle[index], style=STYLES[row.bound])
         lines.append(line_text.append(f" {right[index].rstrip()}"))
     return lines
@@ -110,18 +108,21 @@ def _name_columns(
 ) -> tuple[list[_Column], list[_Column]]:
     """What stands left of the numbers (kernel, and op or module) and right of them (source line) in ``spare``."""
     kernels = [short_kernel(row.kernel) for row in rows]
-    seconds = [clean(module_of(row) or "?") if by_module else short_op(row.op) for row in rows]
-    files = [file_line(line_of(row)) for row in rows]
+    seconds = [clean(stack_of(row) or "?") if by_module else short_op(row.op) for row in rows]
+    files = [line_words(row) for row in rows]
     line_columns = []
-    if with_line and any(files):
-        line_columns = [_Column("line", files, min(max(map(len, files)), spare // 3), is_name=True)]
+    if with_line and any(files) and not by_module:
+        room = min(max(map(len, files)), spare // 3)
+        line_columns = [_Column("line", [fit_line(line, room) for line in files], room, is_name=True)]
         spare -= line_columns[0].width + 1
     if not by_module and all(row.kernel == row.op for row in rows):
         kernels, seconds = [short_op(row.kernel) for row in rows], []  # on a CPU the op is the kernel
     columns = []
     if seconds:
-        heading = "module" if by_module else "op"
-        columns = [_Column(heading, seconds, min(max(map(len, [heading, *seconds])), spare * 2 // 5), is_name=True)]
+        heading, most = ("module", spare * 3 // 5) if by_module else ("op", spare * 2 // 5)
+        room = min(max(map(len, [heading, *seconds])), most)
+        seconds = [fit_module(name, room) for name in seconds] if by_module else seconds
+        columns = [_Column(heading, seconds, room, is_name=True)]
         spare -= columns[0].width + 1
     shapes = [shapes_words(row) for row in rows]
     room = min(spare - 1, max(map(len, ["kernel", *kernels])))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 
-from diagnose.render.names import clean, short_kernel, short_op
-from diagnose.render.selection import device_row, main_device, shown_step, steady_span
+from diagnose.render.names import clean, file_line, short_kernel, short_op
+from diagnose.render.selection import device_row, line_of, main_device, shown_step, steady_span
 from diagnose.schema import Document, KernelRow
 from diagnose.units import format_bytes, format_bytes_per_s, format_flops_per_s, format_ns, format_share
 
@@ -135,3 +136,16 @@ def shapes_words(row: KernelRow) -> str:
         is_list = isinstance(shape[0], list)
         words.append(f"({len(shape)} tensors)" if is_list else "x".join(map(str, shape)))
     return " ".join(words)
+
+
+def line_words(row: KernelRow) -> str:
+    """The file and line that most of the row's time was called from, and how many other lines there are.
+
+    ``model.py:12``; ``model.py:8 def`` where the line is that of the function; ``model.py:12 +3``.
+    """
+    line = line_of(row)
+    if line is None:
+        return ""
+    others = {place.line for place in row.places} - {line, None}
+    words = re.sub(r" def .*", " def", file_line(line))
+    return f"{words} +{len(others)}" if others else words

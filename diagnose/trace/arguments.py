@@ -83,6 +83,11 @@ class LazyOps(OpSequence):
         self._made: dict[int, Op] = {}
 
     @property
+    def recorded(self) -> tuple[Arguments, ...]:
+        """The distinct calls as recorded, by number."""
+        return self._arguments
+
+    @property
     def has_shapes(self) -> bool:
         """Whether any call's inputs were recorded."""
         return any(len(found.dims) > 2 for found in self._arguments)

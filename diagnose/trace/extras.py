@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from statistics import median_low
 from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
 
+from diagnose.medians import median_low
 from diagnose.schema import Ceiling
 from diagnose.work import TensorMeta
 
@@ -93,6 +93,20 @@ class GcRun(Struct, frozen=True, array_like=True):
     thread: Size | None = None
 
 
+class CodePlace(Struct, frozen=True, array_like=True):
+    """Where in the code an op was called, as ``[module, line, caller]``; None where that is not known.
+
+    Attributes:
+        module: Path of the innermost module that was being called: ``GPT2.h.3.mlp``.
+        line: Innermost position outside torch and Python's own code (``python_names`` says how it is written).
+        caller: Innermost position in code that is not installed either.
+    """
+
+    module: str | None = None
+    line: str | None = None
+    caller: str | None = None
+
+
 class Extras(Struct, frozen=True, kw_only=True):
     """Everything the key holds. Every field has a default, unknown ones are ignored.
 
@@ -102,10 +116,10 @@ class Extras(Struct, frozen=True, kw_only=True):
         has_shapes, has_stacks: Options of the recording.
         tensor_lists: Distinct lists of tensors.
         list_arguments: ``{External id of the op: {argument index: index into tensor_lists}}``.
-        overload_names: Distinct overload names.
-        overloads: ``{External id of the op: index into overload_names}``.
         output_lists: Distinct answers of torch's meta execution to what an op puts out; nothing for views.
         outputs: ``{External id of an op without a formula: index into output_lists}``.
+        places: Distinct places in the code; empty without stacks.
+        op_places: ``{External id of the op: index into places}``; an op that is missing has that of the op around it.
         arithmetic: Switches of torch.
         cpu, accelerators: What it ran on.
         ceilings: Roofs in force while recording; they win over the reader's.
@@ -123,10 +137,10 @@ class Extras(Struct, frozen=True, kw_only=True):
     has_stacks: bool | None = None
     tensor_lists: tuple[tuple[ListTensor, ...], ...] = ()
     list_arguments: dict[int, dict[int, Size]] = {}
-    overload_names: tuple[str, ...] = ()
-    overloads: dict[int, Size] = {}
     output_lists: tuple[tuple[ListTensor, ...], ...] = ()
     outputs: dict[int, Size] = {}
+    places: tuple[CodePlace, ...] = ()
+    op_places: dict[int, Size] = {}
     arithmetic: Arithmetic | None = None
     cpu: CpuFacts | None = None
     accelerators: tuple[AcceleratorFacts, ...] = ()
@@ -154,11 +168,6 @@ class Extras(Struct, frozen=True, kw_only=True):
             for argument, index in arguments.items()
             if index < len(self.tensor_lists)
         }
-
-    def overload_of(self, external_id: int) -> str | None:
-        """The op's overload name, None where not kept."""
-        index = self.overloads.get(external_id)
-        return self.overload_names[index] if index is not None and index < len(self.overload_names) else None
 
 
 def encode_extras(extras: Extras) -> bytes:

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
+from diagnose.distinct import distinct, is_any
 from diagnose.trace.arguments import ChainedOps
 from diagnose.trace.link import Links, taken
 from diagnose.trace.tables import Calls, Ints, Ops, Trace
@@ -26,8 +28,7 @@ _BEGIN, _END = re.compile(r"StreamBeginCapture"), re.compile(r"StreamEndCapture"
 _NODE: Final = re.compile(r"Launch(Cooperative)?Kernel|ModuleLaunch|ExtLaunch|Memcpy\w*Async|Memset\w*Async")
 
 
-@dataclass(frozen=True, slots=True)
-class Captured:
+class Captured(Struct, frozen=True):
     """One capture, or one plain run of the same kernels: in launch order, of some recording.
 
     Attributes:
@@ -80,8 +81,8 @@ def link_graphs(trace: Trace, links: Links, capture: Trace | None = None) -> tup
 
 
 def _rows_named(calls: Calls, strings: Sequence[str], pattern: re.Pattern[str]) -> Ints:
-    wanted = [index for index in np.unique(calls.name).tolist() if pattern.search(strings[index])]
-    return np.flatnonzero(np.isin(calls.name, wanted))
+    wanted = [index for index in distinct(calls.name).tolist() if pattern.search(strings[index])]
+    return np.flatnonzero(is_any(calls.name, wanted))
 
 
 def _replays(trace: Trace, links: Links) -> list[Ints]:
@@ -143,10 +144,10 @@ def _plain_run(trace: Trace, links: Links, rows: Ints) -> Captured | None:
     linked = np.flatnonzero((links.op >= 0) & (links.call >= 0))
     linked = linked[np.argsort(trace.calls.start[links.call[linked]], kind="stable")]
     wanted, present = activities.name[rows], activities.name[linked]
-    counts = [int((present == name).sum()) for name in np.unique(wanted).tolist()]
+    counts = [int((present == name).sum()) for name in distinct(wanted).tolist()]
     if not counts or min(counts) == 0:
         return None
-    rarest = np.unique(wanted)[int(np.argmin(counts))]
+    rarest = distinct(wanted)[int(np.argmin(counts))]
     offset = int(np.flatnonzero(wanted == rarest)[0])
     for place in np.flatnonzero(present == rarest).tolist():
         begin = place - offset
@@ -192,7 +193,7 @@ class _Borrowed:
         nothing = np.zeros(len(names), np.int64)
         ops = self._trace.ops
         added = Ops(names, absent, absent, absent, absent, signatures, absent, nothing, absent, absent, absent)
-        joined = Ops(*(np.concatenate([getattr(ops, name), getattr(added, name)]) for name in Ops.__slots__))
+        joined = Ops(*(np.concatenate([getattr(ops, name), getattr(added, name)]) for name in Ops.__struct_fields__))
         return replace(
             self._trace,
             strings=tuple(self._strings),

@@ -5,16 +5,16 @@ Kineto writes flat events; nesting is found from times alone, a thread at a time
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
+
+from diagnose.distinct import distinct
 
 Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Nesting:
+class Nesting(Struct, frozen=True):
     """The forest of one set of intervals, rows as they were given.
 
     Attributes:
@@ -41,9 +41,9 @@ def nest(thread: Ints, start: Ints, end: Ints, rank: Ints | None = None) -> Nest
     if count == 0:
         empty = np.zeros(0, np.int64)
         return Nesting(empty, empty, empty)
-    tie = np.arange(count) if rank is None else rank
-    order = np.lexsort((tie, -end, start, thread))
-    parent, clipped, depth = _nest_sorted(thread[order], start[order], np.maximum(end, start)[order])
+    key_start, key_end = _keys(thread, start, np.maximum(end, start))
+    order = _outermost_first(key_start, end, rank)
+    parent, clipped, depth = _nest_sorted(start[order], np.maximum(end, start)[order], key_start[order], key_end[order])
     rows_parent, rows_end, rows_depth = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.int64)
     rows_parent[order] = np.where(parent >= 0, order[parent], -1)
     rows_end[order] = clipped
@@ -51,9 +51,20 @@ def nest(thread: Ints, start: Ints, end: Ints, rank: Ints | None = None) -> Nest
     return Nesting(rows_parent, rows_end, rows_depth)
 
 
-def _nest_sorted(thread: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints, Ints]:
+def _outermost_first(key: Ints, end: Ints, rank: Ints | None) -> Ints:
+    """The order by ``key``, of equal ones the later end first, then the lower rank (by default the earlier row)."""
+    order = np.argsort(key, kind="stable")  # nearly in order as they come
+    equal = key[order[1:]] == key[order[:-1]]
+    if equal.any():
+        alike = np.concatenate([equal, [False]])
+        alike[1:] |= equal
+        rows = order[alike]
+        order[alike] = rows[np.lexsort((rows if rank is None else rank[rows], -end[rows], key[rows]))]
+    return order
+
+
+def _nest_sorted(start: Ints, end: Ints, key_start: Ints, key_end: Ints) -> tuple[Ints, Ints, Ints]:
     count = len(start)
-    key_start, key_end = _keys(thread, start, end)
     # The subtree of a row is everything up to the first later row of its thread that starts at or after its end.
     after = np.maximum(np.searchsorted(key_start, key_end, side="left"), np.arange(count) + 1)
     closed_before = np.cumsum(np.bincount(after, minlength=count + 1))[:count]
@@ -70,11 +81,27 @@ def _nest_sorted(thread: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints, Ints
     is_crossing = (depth > 0) & ~inner
     is_crossing[inner] = (after[inner] > after[parent[inner]]) | (after[parent[inner]] <= np.flatnonzero(inner))
     is_crossing[inner] |= 2 * clipped[parent[inner]] < start[inner] + end[inner]
-    for crossing_thread in np.unique(thread[is_crossing]):
-        rows = np.flatnonzero(thread == crossing_thread)
+    if is_crossing.any():
+        rows, is_first = _clusters(key_start, key_end, is_crossing)
         clipped[rows] = end[rows]
-        _nest_by_stack(rows, start, clipped, parent, depth)
+        parent[rows], depth[rows], clipped[rows] = _nest_by_stack(rows, is_first, start[rows], end[rows])
     return parent, clipped, depth
+
+
+def _clusters(key_start: Ints, key_end: Ints, is_marked: NDArray[np.bool_]) -> tuple[Ints, NDArray[np.bool_]]:
+    """Rows of the runs of intervals that hang together by overlaps, where one of them is marked; and where one begins.
+
+    A run behind another has nothing to do with it, on the same thread or not.
+    """
+    reach = np.maximum.accumulate(key_end)
+    begins = np.concatenate([[0], np.flatnonzero(key_start[1:] >= reach[:-1]) + 1, [len(key_start)]])
+    run = np.repeat(np.arange(len(begins) - 1), np.diff(begins))
+    is_chosen = np.zeros(len(begins) - 1, np.bool_)
+    is_chosen[run[is_marked]] = True
+    is_first = np.zeros(len(key_start), np.bool_)
+    is_first[begins[:-1]] = True
+    rows = np.flatnonzero(is_chosen[run])
+    return rows, is_first[rows]
 
 
 def _cut_to_parents(end: Ints, parent: Ints) -> Ints:
@@ -93,23 +120,34 @@ def _keys(thread: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints]:
     if (int(thread.max()) + 1) * span < 1 << 62:
         base = thread * np.int64(span) - first
         return base + start, base + end
-    times = np.unique(np.concatenate([start, end]))  # absurd times: their ranks will do
+    times = distinct(np.concatenate([start, end]))  # absurd times: their ranks will do
     base = thread * np.int64(len(times) + 1)
     return base + np.searchsorted(times, start), base + np.searchsorted(times, end)
 
 
-def _nest_by_stack(rows: Ints, start: Ints, end: Ints, parent: Ints, depth: Ints) -> None:
-    """The same for one thread whose intervals cross, outermost first, so that a cut reaches the inner ones.
+def _nest_by_stack(
+    rows: Ints, is_first: NDArray[np.bool_], start: Ints, end: Ints
+) -> tuple[list[int], list[int], list[int]]:
+    """Parent, depth and end of rows that cross others, outermost first, so that a cut reaches the inner ones.
 
     Of two that cross, the later is a child that ends too late if less of it lies outside than inside; else it is what
-    came next and begins too early, and the earlier one ends where it begins. A loop over rows: such threads come from
-    writers that round times, and are rare.
+    came next and begins too early, and the earlier one ends where it begins. A loop over rows: they come from writers
+    that round times, and are rare.
+
+    Args:
+        rows: Their numbers [n].
+        is_first: Where a run begins that has nothing to do with what came before [n].
+        start: ns [n].
+        end: ns [n].
     """
     stack: list[int] = []  # places in ``rows``
     ends: list[int] = []  # of the rows on the stack
-    parents, depths, cut = [], [], end[rows].tolist()
+    parents, depths, cut = [], [], end.tolist()
     numbers = rows.tolist()
-    for place, begin in enumerate(start[rows].tolist()):
+    for place, (begin, is_new) in enumerate(zip(start.tolist(), is_first.tolist(), strict=True)):
+        if is_new:
+            stack.clear()
+            ends.clear()
         while ends and (ends[-1] <= begin or 2 * ends[-1] < begin + cut[place]):
             cut[stack.pop()] = min(ends.pop(), begin)
         parents.append(numbers[stack[-1]] if stack else -1)
@@ -118,7 +156,7 @@ def _nest_by_stack(rows: Ints, start: Ints, end: Ints, parent: Ints, depth: Ints
             cut[place] = ends[-1]
         stack.append(place)
         ends.append(cut[place])
-    parent[rows], depth[rows], end[rows] = parents, depths, cut
+    return parents, depths, cut
 
 
 def skip(parent: Ints, is_wanted: NDArray[np.bool_]) -> Ints:
@@ -131,8 +169,7 @@ def skip(parent: Ints, is_wanted: NDArray[np.bool_]) -> Ints:
         found[passing] = parent[found[passing]]
 
 
-@dataclass(frozen=True, slots=True)
-class Segments:
+class Segments(Struct, frozen=True):
     """Stretches of time that belong to one row each; they never overlap on one thread.
 
     Attributes:

@@ -1,7 +1,7 @@
-"""How Kineto spells things: the file, its events and their arguments as typed values.
+"""How Kineto spells things: events and their arguments as typed values.
 
-The only module that knows the format's words. An event with a surprising value costs that event at most: what the
-typed decoder rejects is decoded again loosely.
+This module and ``kineto_file`` are the only ones that know the format's words. An event with a surprising value costs
+that event at most: what the typed decoder rejects is decoded again loosely.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct
 
-from diagnose.errors import TraceError
-from diagnose.trace.tables import COPY, KERNEL, SET
+from diagnose.trace.tables import CONTEXT_SYNC, COPY, EVENT_SYNC, KERNEL, SET, STREAM_SYNC, STREAM_WAIT
 
-OP, CALL, ACTIVITY, ANNOTATION, OVERHEAD, MEMORY, STACK = 1, 2, 3, 4, 5, 6, 7
+OP, CALL, ACTIVITY, ANNOTATION, OVERHEAD, MEMORY, STACK, WAIT = 1, 2, 3, 4, 5, 6, 7, 8
 _RUNTIMES = ("cuda", "xpu", "mtia", "privateuse1", "hpu", "glow")
 CATEGORY: Final[Mapping[str, int]] = {
     "cpu_op": OP,
@@ -27,20 +26,17 @@ CATEGORY: Final[Mapping[str, int]] = {
     "overhead": OVERHEAD,
     "cpu_instant_event": MEMORY,
     "python_function": STACK,
+    "cuda_sync": WAIT,
 }  # fmt: skip
 KIND: Final[Mapping[str, int]] = {"kernel": KERNEL, "gpu_memcpy": COPY, "gpu_memset": SET}
-HOST_SIDE: Final = frozenset(
-    {"", "ac2g", "async_cpu_to_gpu", "fwdbwd", "Trace", "gpu_user_annotation", "cuda_sync", "cuda_event"}
-)
+HOST_SIDE: Final = frozenset({"", "ac2g", "async_cpu_to_gpu", "fwdbwd", "Trace", "gpu_user_annotation", "cuda_event"})
 """Categories that are neither rows of a table nor device activity that is not understood."""
 
+WAIT_KIND: Final[Mapping[str, int]] = {
+    "Stream Wait Event": STREAM_WAIT, "Stream Sync": STREAM_SYNC, "Event Sync": EVENT_SYNC,
+    "Context Sync": CONTEXT_SYNC,
+}  # fmt: skip
 BLOCKING: Final = re.compile(r"Synchronize|synchronize|^(cuda|hip)Memcpy(\dD|(To|From)Symbol)?$|^hipMemcpyWithStream$")
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-_LONE_SURROGATE: Final = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-)
-_NOT_JSON_NUMBER: Final = re.compile(rb"([:,\[]\s*)-?(?:nan|inf|NaN|Infinity|NAN|INF)(?=\s*[,}\]])")
 COLLECTIVE_KEYS: Final[Mapping[str, str]] = {
     "Collective name": "collective", "dtype": "dtype", "In msg nelems": "elements_in",
     "Out msg nelems": "elements_out", "Group size": "group_size", "Process Group Name": "group",
@@ -55,7 +51,9 @@ SCALAR_TYPES: Final[Mapping[str, str]] = {
 }  # fmt: skip
 """c10::ScalarType's own names, as a collective spells its dtype, in lower case."""
 
-_EMPTY, _NOTHING = Raw(b"{}"), Raw(b"")
+EMPTY, _NOTHING = Raw(b"{}"), Raw(b"")
+_AT_ONCE: Final = 4096
+"""Arguments that are decoded by one call, and one by one where one of them is odd."""
 _LONGEST_ATTRIBUTE: Final = 1000
 _LARGEST_ATTRIBUTE: Final = 1e18
 
@@ -70,22 +68,7 @@ class Event(Struct, gc=False):
     tid: int | str = ""
     ts: Raw = Raw(b"")
     dur: Raw = Raw(b"")
-    args: Raw = _EMPTY
-
-
-class File(Struct, rename="camel"):
-    """The document; header keys that are not listed are dropped on purpose (they were seen with tokens in them)."""
-
-    trace_events: list[Event] | UnsetType = UNSET
-    device_properties: Raw = Raw(b"[]")
-    distributed_info: Raw = _EMPTY
-    record_shapes: Raw = msgspec.field(default=Raw(b"0"), name="record_shapes")
-    with_stack: Raw = msgspec.field(default=Raw(b"0"), name="with_stack")
-    diagnose: Raw | UnsetType = UNSET
-
-
-class _LooseFile(File, rename="camel"):
-    trace_events: list[Raw] | UnsetType = UNSET  # type: ignore[assignment]
+    args: Raw = EMPTY
 
 
 class OpArgs(Struct, gc=False):
@@ -126,6 +109,16 @@ class ActivityArgs(Struct, gc=False):
     bytes: int = -1
     graph_node: int = msgspec.field(default=-1, name="graph node id")
     collective: Raw = msgspec.field(default=Raw(b""), name="Collective name")
+
+
+class WaitArgs(Struct, gc=False):
+    """Arguments of a synchronisation; an unknown stream or correlation is written as the largest value of its type."""
+
+    correlation: int = -1
+    device: int = -1
+    stream: int = -1
+    wait_on_stream: int = -1
+    record: int = msgspec.field(default=-1, name="wait_on_cuda_event_record_corr_id")
 
 
 class MemoryArgs(Struct, gc=False):
@@ -169,79 +162,6 @@ def group_sizes(info: DistributedInfo) -> tuple[int, ...]:
     return tuple(sorted({size for raw in listed if (size := loose_args(raw, GroupConfig).size) > 0}))
 
 
-def decode_file(content: bytes, label: str) -> tuple[File, int]:
-    """The file typed, and how many events were dropped because they are no objects."""
-    try:
-        return _required(msgspec.json.decode(content.removeprefix(_BYTE_ORDER_MARK), type=File), label), 0
-    except RecursionError:
-        raise TraceError(f"{label}: is nested too deeply to be a trace") from None
-    except (msgspec.ValidationError, UnicodeDecodeError):
-        pass  # one surprising value: decoded event by event below
-    except msgspec.DecodeError as error:
-        if _clean(content).strip() in (content, b""):
-            raise _no_json(label, error) from error
-    try:
-        loose = msgspec.json.decode(_clean(content), type=_LooseFile)
-    except RecursionError:
-        raise TraceError(f"{label}: is nested too deeply to be a trace") from None
-    except msgspec.ValidationError as error:
-        raise TraceError(f"{label}: is JSON, but not a Kineto trace ({error})") from error
-    except msgspec.DecodeError as error:
-        raise _no_json(label, error) from error
-    raw_events: Sequence[Any] = [] if loose.trace_events is UNSET else loose.trace_events
-    events = [_loose_event(Raw(raw)) for raw in raw_events]
-    kept = [event for event in events if event is not None]
-    file = File(
-        UNSET if loose.trace_events is UNSET else kept,
-        loose.device_properties, loose.distributed_info, loose.record_shapes, loose.with_stack, loose.diagnose,
-    )  # fmt: skip
-    return _required(file, label), len(events) - len(kept)
-
-
-def _no_json(label: str, error: Exception) -> TraceError:
-    if "truncated" in str(error):
-        return TraceError(f"{label}: the JSON is cut off; was the recording interrupted while saving?")
-    return TraceError(f"{label}: is not JSON ({error})")
-
-
-def _clean(content: bytes) -> bytes:
-    """Without what some writers print though JSON does not have it: bare nan and inf, raw control characters, halves of
-    surrogate pairs, bytes that are no UTF-8.
-    """
-    text = content.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace").encode()
-    text = _LONE_SURROGATE.sub(rb"\\ufffd", _CONTROL.sub(b" ", text))
-    return _NOT_JSON_NUMBER.sub(rb"\1null", text)
-
-
-def _required(file: File, label: str) -> File:
-    if file.trace_events is UNSET:
-        raise TraceError(f"{label}: is JSON, but not a Kineto trace: it has no `traceEvents`")
-    if not file.trace_events:
-        raise TraceError(f"{label}: the trace has no events")
-    return file
-
-
-def _loose_event(raw: Raw) -> Event | None:
-    try:
-        return msgspec.json.decode(raw, type=Event)
-    except msgspec.DecodeError:
-        pass
-    try:
-        fields = msgspec.json.decode(raw, type=dict[str, Raw])
-    except msgspec.DecodeError:
-        return None
-    ph, cat, name, pid, tid = (
-        _text(fields[key]) if key in fields else "" for key in ("ph", "cat", "name", "pid", "tid")
-    )
-    ts, dur = (fields.get(key, Raw(b"")) for key in ("ts", "dur"))
-    return Event(ph, cat, name, pid, tid, ts, dur, fields.get("args", _EMPTY))
-
-
-def _text(raw: Raw) -> str:
-    value = msgspec.json.decode(raw)
-    return value if isinstance(value, str) else bytes(raw).decode("utf-8", "replace")
-
-
 def attributes(args: OpArgs) -> tuple[tuple[str, str | float], ...]:
     """What a generated kernel's op says of itself, in our words, sorted; values that make no sense are left out."""
     found: dict[str, str | float] = {"backend": args.backend}
@@ -269,11 +189,22 @@ Args = TypeVar("Args", bound=Struct)
 
 def decode_args(events: Sequence[Event], kind: type[Args]) -> list[Args]:
     """The arguments of each event; a value of the wrong type is left out alone."""
-    decode = msgspec.json.Decoder(kind).decode
-    try:
-        return [decode(event.args) for event in events]
-    except (msgspec.DecodeError, RecursionError):
-        return [loose_args(event.args, kind) for event in events]
+    decode = msgspec.json.Decoder(list[kind]).decode  # type: ignore[valid-type]
+    found: list[Args] = []
+    for first in range(0, len(events), _AT_ONCE):
+        some = [event.args for event in events[first : first + _AT_ONCE]]
+        try:
+            found += decode(b"[" + b",".join(some) + b"]")
+        except (msgspec.DecodeError, RecursionError):
+            found += [loose_args(args, kind) for args in some]
+    return found
+
+
+def texts(column: Sequence[Raw]) -> list[bytes]:
+    """Each one's JSON text: in one piece, since a copy each takes three times as long. JSON holds no zero bytes."""
+    if not column or column.count(column[0]) == len(column):  # the default, where they were not recorded
+        return [bytes(column[0])] * len(column) if column else []
+    return b"\0".join(column).split(b"\0")
 
 
 def loose_args(raw: Raw, kind: type[Args]) -> Args:
@@ -303,3 +234,14 @@ def header(raw: Raw, kind: Any, default: Any) -> Any:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, RecursionError):
         return default
+
+
+_OVERLOAD: Final = re.compile(r"(\w+::\w+)\.(\w+)")
+
+
+def without_overloads(names: list[str]) -> tuple[list[str], list[str | None]]:
+    """Names of ops and their overloads: torch's profiler writes ``aten::add.Tensor`` if asked for overload names."""
+    met = {name: found.groups() for name in set(names) if (found := _OVERLOAD.fullmatch(name)) is not None}
+    if not met:
+        return names, [None] * len(names)
+    return [met[name][0] if name in met else name for name in names], [met.get(name, (None, None))[1] for name in names]

@@ -11,11 +11,12 @@ exactly, in every trace that has shapes and concrete arguments.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from msgspec.structs import replace
 
+from diagnose.distinct import is_any
 from diagnose.trace.arguments import ChainedOps
 from diagnose.trace.tables import Ints, Trace
 from diagnose.work import MissingFactError, Op, TensorMeta
@@ -28,7 +29,7 @@ def with_lost_arguments(trace: Trace) -> Trace:
     """The trace with one more signature for each distinct call whose arguments or results other ops tell."""
     ops = trace.ops
     rows, owners = _asking(trace)
-    children = np.flatnonzero(np.isin(ops.name, _ids(trace, *_VIEWS)) & np.isin(ops.parent, owners))
+    children = np.flatnonzero(is_any(ops.name, _ids(trace, *_VIEWS)) & np.isin(ops.parent, owners))
     if not children.size:
         return trace
     children = children[np.lexsort((ops.start[children], ops.parent[children]))]
@@ -55,10 +56,10 @@ def _ids(trace: Trace, *names: str) -> list[int]:
 def _asking(trace: Trace) -> tuple[Ints, Ints]:
     """The ops to complete, and for each the one whose children tell: itself, but for a cat that flattens tensors."""
     ops = trace.ops
-    rows = np.flatnonzero(np.isin(ops.name, _ids(trace, *_FINDERS)))
-    is_cat = np.isin(ops.name[rows], _ids(trace, _CAT))
+    rows = np.flatnonzero(is_any(ops.name, _ids(trace, *_FINDERS)))
+    is_cat = is_any(ops.name[rows], _ids(trace, _CAT))
     owners = np.where(is_cat, ops.parent[rows], rows)
-    tells = (owners >= 0) & (~is_cat | np.isin(ops.name[owners], _ids(trace, "aten::flatten_dense_tensors")))
+    tells = (owners >= 0) & (~is_cat | is_any(ops.name[owners], _ids(trace, "aten::flatten_dense_tensors")))
     return rows[tells], owners[tells]
 
 

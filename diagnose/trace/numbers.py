@@ -6,8 +6,8 @@ parsed as floats: the integer part times a thousand, plus three digits.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
-from decimal import Decimal, InvalidOperation
 from typing import Final
 
 import numpy as np
@@ -17,9 +17,13 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Text = bytes | Raw
 
-_ZERO, _NINE, _DOT, _MINUS, _BREAK = 48, 57, 46, 45, 10
-_WIDEST: Final = 24
+_ZERO, _NINE, _DOT, _MINUS, _BREAK = 48, 9, 46, 45, 10
+"""Characters; the nine, once the zero is taken from it."""
+_WIDEST: Final = 16
+"""Digits before the dot; with three more, a 64-bit number holds them or stops at its largest."""
 _LIMIT: Final = 1 << 62
+_SCALE: Final = np.array([1000, 100, 10, 1])
+"""Nanoseconds of the last digit, by the number of decimals."""
 
 
 def nanoseconds(texts: Iterable[Text]) -> tuple[Ints, NDArray[np.bool_]]:
@@ -34,43 +38,50 @@ def nanoseconds(texts: Iterable[Text]) -> tuple[Ints, NDArray[np.bool_]]:
     column = list(texts)
     if not column:
         return np.zeros(0, np.int64), np.zeros(0, np.bool_)
-    text = np.frombuffer(b"\n".join(column), np.uint8)
-    breaks = np.flatnonzero(text == _BREAK)
-    if len(breaks) != len(column) - 1:
+    joined = b"\n".join(column) + b"\n"
+    text = np.frombuffer(joined, np.uint8)
+    marks = np.flatnonzero((text - np.uint8(_ZERO)) > _NINE)  # whatever is no digit: two or three a number
+    is_break = text[marks] == _BREAK
+    if np.count_nonzero(is_break) != len(column):
         return _slowly(column)
-    begins, ends = np.concatenate([[0], breaks + 1]), np.concatenate([breaks, [len(text)]])
-    found, is_plain = _plain(np.append(text, np.zeros(_WIDEST, np.uint8)), begins, ends - begins)
-    odd = np.flatnonzero(~is_plain)
-    valid = np.ones(len(column), np.bool_)
+    is_plain, decimals = _shapes(text, marks, is_break)
+    if not is_plain.all():
+        joined = b"\n".join(itertools.compress(column, is_plain.tobytes())) + b"\n"
+    found = np.zeros(len(column), np.int64)
+    if is_plain.any():  # without the dots: whole numbers
+        found[is_plain] = np.fromstring(joined.translate(None, b"."), np.int64, sep="\n")
+    scale = _SCALE[np.minimum(decimals, 3)]
+    valid = is_plain & (np.abs(found) < _LIMIT // scale)
+    found = np.where(valid, found * scale, 0)
+    odd = np.flatnonzero(~valid)
     if odd.size:
         found[odd], valid[odd] = _slowly([column[row] for row in odd])
     return found, valid
 
 
-def _plain(text: NDArray[np.uint8], begins: Ints, widths: Ints) -> tuple[Ints, NDArray[np.bool_]]:
-    """Numbers with an optional sign, digits, and at most three decimals; and which ones are no such numbers."""
-    count = len(begins)
-    values = np.zeros(count, np.uint64)  # 19 digits fit, so that nothing wraps before it is judged
-    whole_digits = np.zeros(count, np.int64)
-    decimals = np.full(count, -1, np.int64)
-    is_negative = (text[begins] == _MINUS) & (widths > 0)
-    is_plain = (widths > 0) & (widths <= _WIDEST)
-    for position in range(min(_WIDEST, int(widths.max()))):
-        character = text[begins + position]
-        is_inside = position < widths
-        is_digit = (character >= _ZERO) & (character <= _NINE) & is_inside
-        np.copyto(values, values * np.uint64(10) + (character - np.uint8(_ZERO)), where=is_digit)
-        whole_digits += is_digit & (decimals < 0)
-        decimals += is_digit & (decimals >= 0)
-        is_dot = (character == _DOT) & is_inside
-        is_plain &= is_digit | ~is_inside | (is_dot & (decimals < 0)) | (is_negative & (position == 0))
-        decimals[is_dot] = np.maximum(decimals[is_dot], 0)
-    is_plain &= (decimals <= 3) & (whole_digits >= 1) & (whole_digits <= 16)
-    values *= (10 ** (3 - np.clip(decimals, 0, 3))).astype(np.uint64)
-    is_plain &= values < _LIMIT
-    found = np.where(is_plain, values, np.uint64(0)).astype(np.int64)
-    found[is_negative] *= -1
-    return found, is_plain
+def _shapes(text: NDArray[np.uint8], marks: Ints, is_break: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Ints]:
+    """Which are numbers with an optional sign, digits, and at most three decimals; and how many decimals each has.
+
+    Args:
+        text: The numbers, a line each.
+        marks: Where it holds something else than a digit.
+        is_break: Which of those end a line.
+    """
+    ends = marks[is_break]
+    row: Ints = np.cumsum(is_break) - is_break
+    begins = np.concatenate([[0], ends[:-1] + 1])
+    is_dot = text[marks] == _DOT
+    dots = np.bincount(row[is_dot], minlength=len(ends))
+    last_dot = ends.copy()
+    last_dot[row[is_dot]] = marks[is_dot]
+    decimals = np.maximum(ends - last_dot - 1, 0)
+    is_signed = text[begins] == _MINUS
+    whole_digits = last_dot - begins - is_signed
+    is_plain = (dots <= 1) & (decimals <= 3) & (whole_digits >= 1) & (whole_digits <= _WIDEST)
+    other = ~is_break & ~is_dot
+    other &= (marks != begins[row]) | ~is_signed[row]
+    is_plain[row[other]] = False
+    return is_plain, decimals
 
 
 def _slowly(column: list[Text]) -> tuple[Ints, NDArray[np.bool_]]:
@@ -80,6 +91,8 @@ def _slowly(column: list[Text]) -> tuple[Ints, NDArray[np.bool_]]:
 
 
 def _one(text: bytes) -> int | None:
+    from decimal import Decimal, InvalidOperation  # only odd numbers need it
+
     try:
         value = Decimal(text.decode("ascii").strip('"')) * 1000
     except (InvalidOperation, UnicodeDecodeError):

@@ -7,10 +7,10 @@ is a row number into another table, -1 where there is none. Rows are sorted by s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from diagnose.work import Op
@@ -23,8 +23,7 @@ SET: Final = 2
 """Kinds of activity: device kernel, memory copy, memory set."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ops:
+class Ops(Struct, frozen=True):
     """Host ops (``cpu_op``).
 
     Attributes:
@@ -53,8 +52,7 @@ class Ops:
     metadata: Ints
 
 
-@dataclass(frozen=True, slots=True)
-class Calls:
+class Calls(Struct, frozen=True):
     """Runtime and driver calls of the host: launches, copies, synchronisations, allocations.
 
     Attributes:
@@ -74,8 +72,7 @@ class Calls:
     is_blocking: NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Activities:
+class Activities(Struct, frozen=True):
     """What ran on devices.
 
     Attributes:
@@ -110,8 +107,7 @@ class Activities:
     graph_node: Ints
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(Struct, frozen=True):
     """Named host intervals: annotations, and the profiler's own overhead events."""
 
     name: Ints
@@ -120,8 +116,56 @@ class Marks:
     end: Ints
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceFacts:
+STREAM_WAIT, STREAM_SYNC, EVENT_SYNC, CONTEXT_SYNC, OTHER_SYNC = range(5)
+"""Kinds of wait; in the first a stream waits for an event of another, in the others the host waits for the device."""
+
+
+class Waits(Struct, frozen=True):
+    """Recorded waits, one row each (``cuda_sync``, which most recordings do not have).
+
+    Attributes:
+        kind: STREAM_WAIT ... OTHER_SYNC.
+        device: As recorded, -1 where absent.
+        stream: The stream that waits, or that the host waits for; -1 where absent, or where it is every stream.
+        wait_on_stream: The stream on which the awaited event was recorded, -1 where absent.
+        record: Correlation of the call that recorded the awaited event, -1 where absent.
+        correlation: Of the call that waits, -1 where absent.
+        start, end: ns, of the call rather than of the stream's waiting.
+    """
+
+    kind: Ints
+    device: Ints
+    stream: Ints
+    wait_on_stream: Ints
+    record: Ints
+    correlation: Ints
+    start: Ints
+    end: Ints
+
+
+def no_waits() -> Waits:
+    """A table without rows."""
+    return Waits(*(np.zeros(0, np.int64) for _ in range(8)))
+
+
+class Frames(Struct, frozen=True):
+    """Python functions that ran, without torch's and Python's own.
+
+    Attributes:
+        name: Index into ``names``.
+        thread: Host thread id.
+        start, end: ns.
+        names: Distinct names as recorded: ``model.py(12): forward``, ``nn.Module: Linear_3``.
+    """
+
+    name: Ints
+    thread: Ints
+    start: Ints
+    end: Ints
+    names: tuple[str, ...]
+
+
+class DeviceFacts(Struct, frozen=True):
     """What the header says of a device; None where it does not."""
 
     index: int
@@ -135,8 +179,7 @@ class DeviceFacts:
     shared_memory_per_sm: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(Struct, frozen=True):
     """A whole recording.
 
     Attributes:
@@ -149,9 +192,11 @@ class Trace:
         missing_devices: The header or runtime calls speak of a device, yet there is no device activity.
         notes: What was odd, a sentence each.
         categories: Events by category.
+        waits: What waited for what, where that was recorded.
         metadata: What collectives say of themselves: ``collective`` (its name), ``dtype`` (torch's name),
             ``elements_in``, ``elements_out``, ``group_size``, ``group``, ``group_description``, ``ranks``; as many of
             them as were recorded.
+        frames: Python frames, None where none says where an op came from, or our own recorder's key says it better.
         group_sizes: Of the job's process groups, distinct and sorted; () where the header does not list them.
     """
 
@@ -178,3 +223,5 @@ class Trace:
     notes: tuple[str, ...] = ()
     categories: Mapping[str, int] = field(default_factory=dict)
     peak_memory_bytes: int | None = None
+    frames: Frames | None = None
+    waits: Waits = field(default_factory=no_waits)

@@ -8,12 +8,13 @@ window, and their length is the step period however far the host runs ahead of t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
+from diagnose.distinct import distinct
 from diagnose.trace.extras import MARK_PREFIX
 from diagnose.trace.tables import Ints, Trace
 
@@ -22,8 +23,7 @@ _SERVING: Final = re.compile(r"^execute_\w*context_\d+.*_generation_\d+")
 """One annotation a model step, as vLLM's worker writes it: ``execute_context_1(...)_generation_0(...)``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Steps:
+class Steps(Struct, frozen=True):
     """The window's steps.
 
     Attributes:
@@ -83,7 +83,7 @@ def carried_over(start: Ints, end: Ints, launch_start: Ints, device: Ints, first
     """
     has_launch = launch_start >= 0
     is_carried = has_launch & (launch_start < first_mark)
-    for one in np.unique(device):
+    for one in distinct(device):
         here = np.flatnonzero((device == one) & has_launch)
         if here.size:
             first = here[np.argmin(launch_start[here])]

@@ -45,7 +45,7 @@ def test_no_such_file(tmp_path: Path, capsys: Output) -> None:
 
 
 def test_a_directory(tmp_path: Path, capsys: Output) -> None:
-    assert "Is a directory" in refused(capsys, "report", tmp_path)
+    assert "no .json or .json.gz file in this folder" in refused(capsys, "report", tmp_path)
 
 
 def test_a_file_name_with_control_characters(tmp_path: Path, capsys: Output) -> None:
@@ -70,7 +70,7 @@ def test_a_file_name_with_control_characters(tmp_path: Path, capsys: Output) -> 
         (b'{"traceEvents": []}', "trace.json", "has no events"),
         (b'{"traceEvents": 5}', "trace.json", "not a Kineto trace"),
         (b'{"schema_version": 999}', "trace.json", "schema_version 999"),
-        (b'{"schema_version": 0}', "trace.json", "not a report"),
+        (b'{"schema_version": 1}', "trace.json", "not a report"),
         (b'{"schema_version": "x"}', "trace.json", "not a report"),
         (b'{"schema_version"', "trace.json", ""),
     ],

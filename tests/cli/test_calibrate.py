@@ -8,9 +8,9 @@ import torch
 from calibrations import QuietWatch
 
 from diagnose import calibrating
-from diagnose.calibrated import Probe
+from diagnose.calibrations.calibrated import Probe
+from diagnose.calibrations.stages import Stage
 from diagnose.cli import main
-from diagnose.stages import Stage
 
 
 @pytest.fixture(autouse=True)

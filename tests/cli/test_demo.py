@@ -14,7 +14,8 @@ from diagnose.errors import DiagnoseError, UsageError
 @pytest.mark.parametrize("model", ["gpt2", "vit"])
 def test_a_demo_leaves_its_files(model: str, tmp_path: Path) -> None:
     demo = run(model, tmp_path / "out", is_small=True)
-    assert {path.name for path in demo.paths} == {"report.json", "kernels.csv", "roofline.png", "trace.json.gz"}
+    expected = {"report.json", "kernels.csv", "roofline.png", "trace.json.gz", "report.html"}
+    assert {path.name for path in demo.paths} == expected
     assert json.loads((tmp_path / "out" / "report.json").read_text())["kernels"]
     assert (tmp_path / "out" / "kernels.csv").read_text().count("\n") > 10
     assert (tmp_path / "out" / "roofline.png").read_bytes().startswith(b"\x89PNG")

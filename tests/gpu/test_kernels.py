@@ -20,10 +20,10 @@ from probes import (
 )
 
 import diagnose
-from diagnose.calibration_gpu import Gpu, resource_of
-from diagnose.ceilings import Ceilings, from_spec, with_measured
+from diagnose.calibrations.calibration_gpu import Gpu, resource_of
 from diagnose.devices.detect import identify
 from diagnose.kernels import gemm, polynomial
+from diagnose.roofs.ceilings import Ceilings, from_spec, with_measured
 
 pytestmark = pytest.mark.gpu
 
@@ -109,7 +109,7 @@ def test_the_dial_gets_its_bound(steps: int, bound: str, ceilings: Ceilings) -> 
 
 def test_two_calibrations_agree_or_say_why() -> None:
     make: Callable[[], diagnose.Calibration] = lambda: diagnose.calibrate(quick=True, save=False)  # noqa: E731
-    from diagnose.calibrated import differences, repeat_sentence
+    from diagnose.calibrations.calibrated import differences, repeat_sentence
 
     first, second = make().calibrated, make().calibrated
     said = repeat_sentence(first, second)

@@ -1,14 +1,13 @@
 """What holds for every kernel on every device."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from diagnose.ceilings import Ceilings, from_spec
 from diagnose.devices.datasheet import DEVICES
-from diagnose.roofline import LIMITS, Evidence, Kind, Question, Reuse, place
+from diagnose.roofs.ceilings import Ceilings, from_spec
+from diagnose.roofs.roofline import LIMITS, Evidence, Kind, Question, Reuse, place
 from diagnose.work import Work, flops_of
 
 CEILINGS = [from_spec("cuda:0", spec) for spec in DEVICES]

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from diagnose.analysis import analyse
-from diagnose.waterfall import PARTS, Spans, split
+from diagnose.wall.waterfall import PARTS, Spans, split
 from tests.builders import TraceBuilder, launched
 
 CLASS = {0: 0, 1: 0, 2: 0, 3: 0, 4: 1, 5: 2, 6: 3}

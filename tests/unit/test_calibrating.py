@@ -13,13 +13,15 @@ from builders import TraceBuilder, launched
 from calibrations import H100, QuietWatch, calibrated, ceiling
 
 import diagnose
-from diagnose import calibrating, calibration_store, in_force
-from diagnose.calibrated import Probe
-from diagnose.calibration_store import keep, kept
+from diagnose import calibrating
+from diagnose.calibrations import in_force
+from diagnose.calibrations import store as calibration_store
+from diagnose.calibrations.calibrated import Probe
+from diagnose.calibrations.identity import cpu_identity
+from diagnose.calibrations.stages import Stage
+from diagnose.calibrations.store import keep, kept
 from diagnose.errors import DiagnoseError, UsageError
-from diagnose.identity import cpu_identity
 from diagnose.schema import Ceiling
-from diagnose.stages import Stage
 
 VALUES = {"tensor.float32": 95e9, "dram": 30e9, "l2": 90e9, "cache.L1": 200e9, "kernel_floor": 2.5e-7}
 

@@ -1,8 +1,9 @@
 """Compiled regions of a CPU recording: their kernels cannot be seen, and that is said instead of called overhead."""
 
+from diagnose.analysis import analyse
 from diagnose.compiled import HIDDEN
 from diagnose.items import collect
-from diagnose.pricing import price_items
+from diagnose.pricing.pricing import price_items
 from tests.builders import TraceBuilder
 
 
@@ -58,3 +59,25 @@ def test_a_recording_without_compiled_regions_says_nothing_of_them() -> None:
     built = TraceBuilder(device=None)
     built.op("aten::mm", 5, 40, inputs=[((64, 64), "float32"), ((64, 64), "float32")])
     assert collect(built.reading().trace).notes == ()
+
+
+def test_torch_compiles_own_time_is_idle_and_what_it_traces_is_no_work():
+    """The frames as torch 2.13 writes them; the op inside runs on tensors without data."""
+    trace = TraceBuilder(device=None)
+    trace.op("aten::relu", 0, 10, inputs=[((64,), "float32")])
+    trace.op("dynamo", 20, 100)
+    trace.op("_compile.compile_inner (dynamo_timed)", 25, 90)
+    trace.op("aten::mm", 30, 40, inputs=[((64, 64), "float32"), ((64, 64), "float32")])
+    trace.op("aten::relu", 130, 10, inputs=[((64,), "float32")])
+    document = analyse(trace.reading())
+    assert {row.op for row in document.kernels} == {"aten::relu"}
+    parts = {row.part: row.ns for row in document.waterfall if row.step is None}
+    assert (parts["idle_compile"], parts["idle_launch"]) == (100_000, 20_000)
+
+
+def test_a_recording_of_nothing_but_compiling_is_read():
+    trace = TraceBuilder(device=None)
+    trace.op("dynamo", 20, 100)
+    document = analyse(trace.reading())
+    assert document.kernels == []
+    assert sum(row.ns for row in document.waterfall if row.step is None) == document.window.wall_ns

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from probes import DIAL_STEPS, Point, dial_probe, gemm_probe, judge_dial, resident_probe, stream_probe
 
-from diagnose.ceilings import Ceilings
 from diagnose.kernels import polynomial
+from diagnose.roofs.ceilings import Ceilings
 from diagnose.schema import Ceiling
 
 N = 1 << 24

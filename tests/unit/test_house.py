@@ -16,7 +16,7 @@ PROBES = {path: path.relative_to(REPO).as_posix() for path in sorted((REPO / "ke
 # rglob does not follow the link diagnose/kernels in every Python version: each file is looked at once, by its own path.
 MODULES = {path: name for path, name in ROOM.items() if not name.startswith("diagnose/kernels/")} | PROBES
 
-MEASURING = ("diagnose/calibration.py", "diagnose/calibration_gpu.py")
+MEASURING = ("diagnose/calibrations/calibration.py", "diagnose/calibrations/calibration_gpu.py")
 PROBES_MAY_USE = ("diagnose.kernels", "diagnose.work", "diagnose.units", "diagnose.errors")
 
 
@@ -77,7 +77,7 @@ def test_module_keeps_the_rules_of_the_house(path: Path) -> None:
         ("diagnose/report.py", "from diagnose.kernels.gemm import run"),
         ("diagnose/report.py", "from diagnose.kernels import gemm"),
         ("diagnose/report.py", "def f():\n    import diagnose.kernels.gemm"),
-        ("diagnose/calibration.py", "import kernels.gemm"),
+        ("diagnose/calibrations/calibration.py", "import kernels.gemm"),
         ("diagnose/report.py", "from . import work"),
         ("diagnose/costs/matmul.py", "from ..work import Op"),
         ("diagnose/report.py", "from diagnose import profile"),
@@ -95,7 +95,7 @@ def test_breach_is_seen(name: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("name", "source"),
     [
-        ("diagnose/calibration.py", "from diagnose.kernels import gemm"),
+        ("diagnose/calibrations/calibration.py", "from diagnose.kernels import gemm"),
         ("diagnose/report.py", "from diagnose import units"),
         ("diagnose/costs/matmul.py", "from diagnose.costs import registry"),
         ("diagnose/cli.py", "print('x')"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from diagnose.schema import BOUND_OF_PART, KernelRow, RecordingCost, Step, Verdict, WaterfallRow
-from diagnose.verdict import IdleCause, decide, median_step
+from diagnose.schema import BOUND_OF_PART, Finding, Interval, KernelRow, RecordingCost, Step, Verdict, WaterfallRow
+from diagnose.verdict import IdleCause, decide, median_step, with_finding
 from tests.report_documents import kernel_of
 
 NO_COST = RecordingCost(None, None)
@@ -225,3 +225,25 @@ def test_a_cpu_gets_no_advice_for_a_gpu(part: str) -> None:
     found = decide(steps(100), water(0, "cpu", **{part: 98}, small_kernels=2), [], NO_COST)
     assert not any(word in found.next for word in ("TF32", "fp8", "CUDA"))
     assert found.next != decide(steps(100), water(0, "cuda:0", **{part: 98}, small_kernels=2), [], NO_COST).next
+
+
+def finding(low: int = 1_000_000) -> Finding:
+    return Finding(
+        rule="launch-bound", bound="overhead", title="the device waits", evidence={}, where=["train.py:7"], claims=[],
+        recoverable_ns=Interval(low, 2_000_000, 3_000_000), gap_ns=None,
+        advice="model = torch.compile(model)  # once\n# or else", assumes="",
+    )  # fmt: skip
+
+
+def test_the_last_line_is_what_the_first_finding_gives() -> None:
+    verdict = with_finding(decided(memory_roof=60, compute_roof=40), [finding(), finding()])
+    assert verdict.next == (
+        "model = torch.compile(model): saves about 2.00 ms (1.00 ms to 3.00 ms) a step; the device waits, at train.py:7"
+    )
+    assert ": may save about 2.00 ms (0 ns to 3.00 ms)" in with_finding(verdict, [finding(low=0)]).next
+
+
+def test_what_has_to_be_known_first_comes_before_any_finding() -> None:
+    undecided = decided(uncosted=60, compute_roof=40)
+    assert with_finding(undecided, [finding()]) == undecided
+    assert with_finding(undecided, []) == undecided

@@ -2,11 +2,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diagnose.analysis import analyse
 from diagnose.costs import attention, attention_backward  # noqa: F401
 from diagnose.costs.attention_shapes import BOTTOM_RIGHT, TOP_LEFT, Band, visible_pairs
 from diagnose.costs.registry import KernelSignature, price, workers_of
 from diagnose.costs.sharing import share
 from diagnose.work import UNKNOWN, Op, TensorMeta
+from tests.builders import TraceBuilder, launched
 
 B, H, S, T, D = 2, 8, 96, 160, 64
 
@@ -238,3 +240,25 @@ def test_visible_pairs_are_those_of_the_mask_written_out(queries, keys, left, ri
         for j in range(keys)
     )
     assert visible_pairs(queries, keys, Band(left, right, corner)) == seen
+
+
+def test_exponentials_are_shown_beside_the_flops_of_attention():
+    """A row's FLOPs are 4 B H S T D, as torch's counter has them; the exponential of each pair stands apart."""
+    batch, heads, queries, keys, width = 2, 4, 128, 256, 64
+    q, k = ((batch, heads, queries, width), "bfloat16"), ((batch, heads, keys, width), "bfloat16")
+    trace = TraceBuilder()
+    launched(trace, "aten::_scaled_dot_product_flash_attention", [q, k, k, 0.0, False, False], 20, 40)
+    (row,) = analyse(trace.reading()).kernels
+    assert row.flops == 4 * batch * heads * queries * keys * width
+    assert row.special_ops == batch * heads * queries * keys
+    assert row.arithmetic_intensity == row.flops / (row.bytes_read + row.bytes_written)
+
+
+def test_a_special_function_alone_has_no_flops():
+    trace = TraceBuilder()
+    launched(trace, "aten::exp", [((4096, 4096), "float32")], 20, 40)
+    launched(trace, "aten::relu", [((4096, 4096), "float32")], 120, 40)
+    rows = {row.op: row for row in analyse(trace.reading()).kernels}
+    assert (rows["aten::exp"].flops, rows["aten::exp"].special_ops) == (0, 4096**2)
+    assert (rows["aten::relu"].flops, rows["aten::relu"].special_ops) == (4096**2, 0)
+    assert rows["aten::exp"].bound == "memory"

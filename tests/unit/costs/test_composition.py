@@ -40,6 +40,7 @@ def test_what_moves_or_computes_is_not_free(name):
 
 
 @pytest.mark.parametrize("name", [
+    "PythonDispatchMode",
     "autograd::engine::evaluate_function: AddmmBackward0", "AddmmBackward0", "CudnnBatchNormBackward0",
     "torch::autograd::AccumulateGrad", "torch::autograd::CppNode<SplitLookupFunction_rowwise_adagrad_Op>",
     "torch::jit::(anonymous namespace)::DifferentiableGraphBackward", "Optimizer.step#AdamW.step",

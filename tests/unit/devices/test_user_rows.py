@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from diagnose.ceilings import from_spec
 from diagnose.devices.detect import identify, lookup
 from diagnose.devices.user_rows import default_path, user_rows
 from diagnose.errors import UnknownDeviceError, UsageError
+from diagnose.roofs.ceilings import from_spec
 
 H300 = """
 [[device]]

@@ -19,8 +19,10 @@ from report_documents import (
     unknown_device_document,
 )
 
+from diagnose import schema
 from diagnose.errors import UsageError
 from diagnose.render.text import to_text
+from diagnose.render.words import line_words
 from diagnose.schema import Document, Finding, Interval, WaterfallRow
 
 ESCAPE = "\x1b"
@@ -190,6 +192,43 @@ def test_sorting_by_module_shows_modules_and_by_recoverable_the_largest_gap_firs
     table = next(index for index, line in enumerate(first) if line.startswith(" #"))
     gaps = {row.place: row.gap_ns.mid for row in document.kernels if row.gap_ns}
     assert int(first[table + 1].split()[0]) == max(gaps, key=gaps.get)
+
+
+def in_layers(document, *modules):
+    """The report with the first kernel's time in these modules, equally."""
+    row = document.kernels[0]
+    part = row.time_ns // len(modules)
+    places = [schema.Place(module, "/u/net.py:8 def forward", None, None, 1, part) for module in modules]
+    return msgspec.structs.replace(
+        document, kernels=[msgspec.structs.replace(row, places=places), *document.kernels[1:]]
+    )
+
+
+def test_the_layers_of_a_stack_are_one_module():
+    document = in_layers(gpu_document(), *(f"GPT2.h.{index}.attn.c_attn" for index in range(4)))
+    text = to_text(document, sort="module")
+    assert "GPT2.h.*.attn.c_attn" in text
+    assert "GPT2.h.2.attn" not in text
+
+
+def test_the_modules_are_listed_where_there_is_room():
+    document = in_layers(gpu_document(), "GPT2.h.0.attn", "GPT2.h.1.attn")
+    tall = to_text(document, height=80)
+    heading = next(line for line in tall.splitlines() if line.startswith("By module"))
+    assert heading.split() == ["By", "module", "time", "share", "kernels", "work", "gap"]
+    assert "(outside any module)" in tall
+    assert len(to_text(document, height=40).splitlines()) <= 40
+    assert all(len(line) <= 80 for line in to_text(document, width=80, height=80).splitlines())
+
+
+def test_a_line_of_a_function_is_told_from_the_line_of_a_call():
+    document = in_layers(gpu_document(), "Net")
+    row = document.kernels[0]
+    assert line_words(row) == "net.py:8 def"
+    call = msgspec.structs.replace(row.places[0], line="/u/net.py:9")
+    both = msgspec.structs.replace(row, places=[call, *row.places])
+    assert line_words(both) == "net.py:9 +1"
+    assert line_words(msgspec.structs.replace(row, places=[])) == ""
 
 
 def test_an_unknown_order_is_named():

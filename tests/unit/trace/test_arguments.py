@@ -9,6 +9,7 @@ import pytest
 from diagnose.trace.arguments import Arguments, LazyOps
 from diagnose.trace.extras import Extras, ListTensor
 from diagnose.work import UNKNOWN, Op, TensorMeta, Value
+from tests.builders import TraceBuilder
 
 
 def call(dims: object, types: object, strides: object = None, concrete: object = None, **others: object) -> Arguments:
@@ -116,3 +117,18 @@ def test_equal_calls_are_made_once() -> None:
 def test_whether_shapes_were_recorded() -> None:
     assert LazyOps((call(None, None), call([[2]], ["float"])), None).has_shapes
     assert not LazyOps((call(None, None), call([], [])), None).has_shapes
+
+
+def test_overload_names_are_no_part_of_the_ops_names():
+    """torch's profiler writes ``aten::add.Tensor`` if asked for overload names; formulas know ``aten::add``."""
+    trace = TraceBuilder()
+    trace.op("aten::add.Tensor", 0, 5, inputs=[((4, 4), "float32"), ((4, 4), "float32"), 1])
+    trace.op("aten::mm", 10, 5, inputs=[((4, 4), "float32"), ((4, 4), "float32")])
+    trace.op("torch::autograd::AccumulateGrad", 20, 5)
+    found = trace.reading().trace
+    assert [(op.name, op.overload) for op in found.signatures] == [
+        ("aten::add", "Tensor"),
+        ("aten::mm", None),
+        ("torch::autograd::AccumulateGrad", None),
+    ]
+    assert found.strings[found.ops.name[0]] == "aten::add"

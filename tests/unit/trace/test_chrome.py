@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from diagnose.errors import TraceError
+from diagnose.trace import chrome, kineto
 from diagnose.trace.chrome import parse_trace
 from diagnose.trace.extras import Extras, encode_extras
 from diagnose.trace.tables import COPY, KERNEL, SET, Trace
@@ -409,3 +410,65 @@ def test_a_byte_order_mark_is_passed_over():
     built = TraceBuilder()
     built.kernel("a", 0, 1)
     assert len(parse_trace(b"\xef\xbb\xbf" + built.bytes(), "bom.json").trace.activities.start) == 1
+
+
+def tables_of(trace: Trace) -> list[Any]:
+    """Every column as lists, and every distinct call."""
+    tables = (trace.ops, trace.calls, trace.activities, trace.annotations, trace.overheads, trace.waits)
+    columns = [getattr(table, name).tolist() for table in tables for name in table.__struct_fields__]
+    return [trace.strings, trace.threads, trace.notes, trace.metadata, list(trace.signatures), *columns]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"ph": "X", "cat": "some_new_category", "name": "n", "pid": 1, "tid": 1, "ts": 1, "dur": 1},
+        {"ph": "C", "cat": "", "name": "counter", "pid": 1, "ts": 1, "args": {"value": 1}},
+        {"ph": "B", "name": "begun", "pid": 1, "tid": 1, "ts": 1},
+        {"name": "no phase at all", "cat": "cpu_op"},
+    ],
+)
+def test_another_writers_event_changes_nothing_but_the_count(odd: dict[str, Any]) -> None:
+    # Kineto's own spellings are decoded in one go; anything else sends the file down the general way.
+    built = small()
+    flow = built.event("ac2g", "ac2g", 0, None)
+    flow["ph"] = "s"
+    usual = built.reading().trace
+    built.events.append(odd)
+    general = built.reading().trace
+    assert tables_of(general) == tables_of(usual)
+    assert general.event_count == usual.event_count + 1
+
+
+def test_an_op_that_is_no_complete_event_is_no_row() -> None:
+    built = small()
+    for phase in ("s", "f", "i", "M"):
+        built.event("cpu_op", "not an op", 0, 5)["ph"] = phase
+    assert names(built.reading().trace, built.reading().trace.ops.name) == ["op0", "op1"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_ops_are_read_in_parts_of_any_size(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = TraceBuilder()
+    for number in range(7):
+        shape = ((4, number % 3), "float32")
+        built.op(f"aten::op{number % 2}", 10 * number, 5, inputs=[shape] if number != 5 else None)
+    whole = tables_of(built.reading().trace)
+    monkeypatch.setattr(chrome, "_PART", size)
+    monkeypatch.setattr(kineto, "_AT_ONCE", size)
+    assert tables_of(built.reading().trace) == whole
+
+
+def test_one_odd_argument_is_left_out_alone_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kineto, "_AT_ONCE", 2)
+    built = TraceBuilder()
+    for number in range(5):
+        built.kernel("k", 10 * number, 5, correlation=number + 1)
+    kernels = [event for event in built.events if event.get("cat") == "kernel"]
+    kernels[2]["args"]["registers per thread"] = "many"
+    kernels[2]["args"]["stream"] = 9
+    found = built.reading().trace.activities
+    assert found.registers.tolist()[2] == -1
+    assert found.correlation.tolist() == [1, 2, 3, 4, 5]
+    assert found.stream.tolist()[2] == 9
+    assert len(set(found.registers.tolist()[:2] + found.registers.tolist()[3:])) == 1

@@ -115,3 +115,47 @@ def test_launches_outside_the_capture_do_not_count():
     capture(trace, 5)
     replay(trace)
     assert ops_of(trace)[1:] == ["aten::mm", "aten::relu", "aten::mm"]
+
+
+def test_a_capture_in_the_first_step_serves_the_replays_of_later_ones():
+    """What ``profile()`` records of a user's code that warms up, captures and then replays, all in one recording."""
+    trace = TraceBuilder()
+    trace.step(0, 0, 99)
+    capture(trace, 5)
+    trace.step(1, 100, 99)
+    replay(trace, 110)
+    trace.step(2, 200, 99)
+    replay(trace, 210)
+    document = analyse(trace.reading())
+    assert document.coverage.linked_ns == document.coverage.costed_ns == document.coverage.kernel_ns == 6 * 15_000
+    rows = {row.kernel: row for row in document.kernels}
+    assert {name: (row.calls, row.flops) for name, row in rows.items()} == {
+        "gemm_kernel": (4, 2 * 64**3),
+        "relu_kernel": (2, 64 * 64),
+    }
+    assert [step.name for step in document.window.steps] == ["ProfilerStep#0", "ProfilerStep#1", "ProfilerStep#2"]
+    assert "captur" in document.verdict.verdict
+
+
+def test_a_warm_up_before_the_window_serves_its_replays():
+    """The warm-up's kernels are not of the window, its ops tell the replay's all the same."""
+    trace = TraceBuilder()
+    for index, (op, inputs, kernel) in enumerate(STEPS):
+        trace.op(op, 10 * index, 8, inputs=inputs)
+        trace.kernel(kernel, 40 + 5 * index, 4, correlation=trace.launch(10 * index + 1))
+    trace.step(0, 100, 99)
+    replay(trace, 110)
+    document = analyse(trace.reading())
+    assert {row.kernel: row.op for row in document.kernels} == {"gemm_kernel": "aten::mm", "relu_kernel": "aten::relu"}
+    assert document.coverage.costed_ns == document.coverage.kernel_ns == 3 * 15_000
+
+
+def test_of_several_captures_each_replay_finds_its_own():
+    """Graphs for several batch sizes are captured one after another; the kernels' names tell them apart."""
+    other = (("aten::relu", RELU, "relu_kernel"), ("aten::mm", MM, "gemm_kernel"), ("aten::relu", RELU, "relu_kernel"))
+    trace = TraceBuilder()
+    capture(trace, 0)
+    capture(trace, 50, steps=other)
+    replay(trace, 200, kernels=("relu_kernel", "gemm_kernel", "relu_kernel"))
+    replay(trace, 400)
+    assert ops_of(trace) == ["aten::relu", "aten::mm", "aten::relu", "aten::mm", "aten::relu", "aten::mm"]

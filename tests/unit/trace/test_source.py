@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import sys
 from pathlib import Path
 
+import isal
 import pytest
 
 from diagnose.errors import TraceError
@@ -114,3 +116,32 @@ def test_decompression_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_text_file_object_is_refused_in_words() -> None:
     with pytest.raises(TypeError, match="binary"):
         read_bytes(io.StringIO("{}"))  # type: ignore[arg-type]
+
+
+def test_a_member_whose_trailer_fits_the_whole_is_not_taken_for_the_whole(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json.gz"
+    path.write_bytes(gzip.compress(CONTENT) * 2)  # the last length is the first member's, too
+    assert read_bytes(path) == CONTENT * 2
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 4, b"\0" * 512])
+def test_padding_behind_the_last_member_is_no_content(tmp_path: Path, tail: bytes) -> None:
+    path = tmp_path / "trace.json.gz"
+    path.write_bytes(gzip.compress(CONTENT) + tail)
+    assert read_bytes(path) == CONTENT
+
+
+def test_a_length_that_lies_costs_nothing_but_the_reading(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json.gz"
+    packed = gzip.compress(CONTENT)
+    for claimed in (0, 1, len(CONTENT) - 1, len(CONTENT) + 1, (1 << 32) - 1):
+        path.write_bytes(packed[:-4] + claimed.to_bytes(4, "little"))
+        with pytest.raises(TraceError, match="gzip data is cut off or damaged"):
+            read_bytes(path)
+
+
+def test_the_usual_file_is_unpacked_into_memory_of_the_right_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The reader of any file gathers pieces and joins them, which takes twice the time and the memory.
+    monkeypatch.setitem(sys.modules, "isal.igzip", None)
+    monkeypatch.delattr(isal, "igzip", raising=False)
+    assert read_bytes(io.BytesIO(gzip.compress(CONTENT * 1000))) == CONTENT * 1000

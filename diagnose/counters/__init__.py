@@ -1,0 +1,1 @@
+"""Hardware counters joined to the kernels of a recording."""

@@ -1,0 +1,10 @@
+"""Rules about compute, in modules of their own: the type of the arithmetic, its sizes, and how much of it there is."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from diagnose.findings import operations, precision, shared_inputs, sizes
+from diagnose.findings.engine import Rule
+
+RULES: Final[tuple[Rule, ...]] = (*precision.RULES, *sizes.RULES, *operations.RULES, *shared_inputs.RULES)

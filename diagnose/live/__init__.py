@@ -1,0 +1,1 @@
+"""The live entrance: profile(), measure(), scripts run unchanged."""

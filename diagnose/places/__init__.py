@@ -1,0 +1,1 @@
+"""Where in the code things were called: lines, modules."""

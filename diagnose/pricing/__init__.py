@@ -1,0 +1,1 @@
+"""The work of every item of a recording."""

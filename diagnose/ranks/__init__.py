@@ -1,0 +1,1 @@
+"""Many recordings of one job: collectives joined across ranks, waiting told from moving."""

@@ -1,0 +1,1 @@
+"""What is gathered in the recording process, because the file cannot hold it."""

@@ -1,0 +1,1 @@
+"""Kernels under the roof of their device: ceilings, placing, and why a kernel is far below."""

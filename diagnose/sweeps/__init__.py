@@ -1,0 +1,1 @@
+"""One step at several sizes: which limit rules where."""

@@ -1,0 +1,1 @@
+"""Rows of the results that are no report of one recording; renderers read them."""

@@ -1,0 +1,1 @@
+"""Wall time split so that every nanosecond has one owner: kernels, idle causes, phases."""
