@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from diagnose.costs.pointwise import BINARY, TERNARY, UNARY
+from diagnose.distinct import distinct
 from diagnose.findings.case import Case, Proposal
 from diagnose.findings.ordering import (
     Ordered,
@@ -175,7 +176,7 @@ def _changes(case: Case, columns: list[NDArray[np.float64]], gone: NDArray[np.bo
     if case.is_cpu:
         return [low, mid, high]
     op = case.placed.recording.items.op[gone]
-    ops = np.unique(op[op >= 0])
+    ops = distinct(op[op >= 0])
     host = case.replayer.host_without
     return [low, replace(mid, host=host(ops=ops, keep=0.5)), replace(high, host=host(ops=ops))]
 

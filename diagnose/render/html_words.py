@@ -25,6 +25,7 @@ _UNITS: Final[tuple[tuple[str, Callable[[float], str]], ...]] = (
     ("bytes", format_bytes), ("share", format_share), ("efficiency", format_share), ("mfu", format_share),
 )  # fmt: skip
 """How a number is said whose name ends so."""
+_NANOSECONDS: Final = re.compile(r"_ns(?=_per_|$)")
 
 _SECONDS: Final = ("kernel_floor", "kernel_gap", "launch_call")
 
@@ -117,21 +118,27 @@ def _card(finding: Finding) -> Card:
         clean(finding.title),
         format_ns(saves.mid),
         f"{format_ns(saves.low)} to {format_ns(saves.high)}",
-        [(clean(name.removesuffix("_ns").replace("_", " ")), _evidence(name, value)) for name, value in evidence],
+        [(_label(name), _evidence(name, value)) for name, value in evidence],
         [fit(clean(place), 200) for place in finding.where[:12]],
         passages(finding.advice),
         clean(finding.assumes),
     )
 
 
+def _label(name: str) -> str:
+    """What a number is; its unit stands with the number."""
+    return clean(_NANOSECONDS.sub("", name).replace("_", " "))
+
+
 def _evidence(name: str, value: float | str) -> str:
-    """A value with the unit that its name ends in."""
+    """A value with the unit that its name has, at its end or before what it is counted by (``gap_ns_per_kernel``)."""
     if isinstance(value, str):
         return fit(clean(value), 300)
+    counted = name if name.endswith("_per_s") else name.partition("_per_")[0]
     for ending, words in _UNITS:
-        if name.endswith(ending):
+        if counted.endswith(ending):
             return words(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
 def passages(advice: str) -> list[Passage]:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from diagnose import schema
 from diagnose.cli import main
 from diagnose.errors import UsageError
-from diagnose.render import html
+from diagnose.render import html, html_words
 from diagnose.render.html import to_html
 from diagnose.render.html_roofs import axes_of, has_arithmetic, is_drawn, position, roof_lines, ticks
 from diagnose.render.html_rows import columns_of, details_of
@@ -352,3 +352,21 @@ def test_without_bokeh_one_line_says_what_to_install(
     assert said == "diagnose: the HTML report is drawn with bokeh: pip install 'torch-diagnose[html]'\n"
     with pytest.raises(UsageError):
         to_html(documents.gpu_document())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "label", "said"),
+    [
+        ("gap_ns", 1500, "gap", "1.50 us"),
+        ("gap_ns_per_kernel", 1486, "gap per kernel", "1.49 us"),
+        ("copy_bytes_per_step", 3_516_923_904, "copy bytes per step", "3.52 GB"),
+        ("float8_flops_per_s", 1.4e15, "float8 flops per s", "1.40 PFLOP/s"),
+        ("waiting_share", 0.822, "waiting share", "82 %"),
+        ("launches_per_step", 929.0, "launches per step", "929"),
+        ("ops_per_step", 2426, "ops per step", "2,426"),
+    ],
+)
+def test_evidence_stands_with_the_unit_of_its_name(name: str, value: float, label: str, said: str) -> None:
+    finding = msgspec.structs.replace(findings()[0], evidence={name: value})
+    document = msgspec.structs.replace(documents.gpu_document(), findings=[finding])
+    assert html_words.finding_cards(document)[0].evidence == [(label, said)]
