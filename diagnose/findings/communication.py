@@ -165,17 +165,20 @@ def small_collectives(case: Case) -> list[Proposal]:
     ]
 
 
-def late_rank(case: Case, waited: Ints) -> list[Proposal]:
+def late_rank(case: Case, waited: Ints, surely: Ints | None = None) -> list[Proposal]:
     """Collectives that waited for a rank which came late. Not among RULES: one rank's recording does not show it.
 
-    Low: nothing. Mid: half of the wait, since another rank may be the next to come late. High: all of it.
+    Low: the wait after all others had come, since the next to come is waited for still. Mid: half way to all of it.
+    High: all of it, as if the others came together too.
 
     Args:
         case: The recording of one rank.
         waited: Of each item how long it waited for others, as the joined recordings of all ranks say, ns [n].
+        surely: Of that, how long none but the last was missing; None where that is not known [n].
     """
     groups = [group for group in collective_groups(case) if waited[case.group_of == group].any()]
-    total = float(waited.sum())
+    least = np.zeros_like(waited) if surely is None else surely
+    total, low = float(waited.sum()), float(least.sum())
     if not groups or not total:
         return []
     return [
@@ -190,10 +193,10 @@ def late_rank(case: Case, waited: Ints) -> list[Proposal]:
             },
             where=case.where(groups),
             cells=case.cells(groups),
-            low=Change(),
-            mid=shorter(case, waited / 2),
+            low=shorter(case, least),
+            mid=shorter(case, (least + waited) / 2),
             high=shorter(case, waited),
-            gap_ns=gap_of(case, 0, total / 2, total),
+            gap_ns=gap_of(case, low, (low + total) / 2, total),
             advice="diagnose report rank*.json.gz  # names the rank, and what it did instead",
             assumes="the late rank can be made as fast as the others: even shards, no work on one rank alone",
         )

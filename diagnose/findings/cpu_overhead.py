@@ -91,6 +91,7 @@ def few_threads(case: Case) -> list[Proposal]:
             high=high,
             advice=f"torch.set_num_threads({cores})   # or OMP_NUM_THREADS={cores} before Python starts",
             assumes="the other cores are free (data loading workers want some), and the ops are large enough to split",
+            multiplies=True,
         )
     ]
 

@@ -8,8 +8,9 @@ from typing import Final
 
 from diagnose.findings.case import KERNEL, Case, Proposal
 from diagnose.replays.claims import Cell, Claim, grant
-from diagnose.replays.replayer import Change, both
+from diagnose.replays.replayer import Change, both, sped_up
 from diagnose.schema import Finding, Interval
+from diagnose.trace.tables import Ints
 from diagnose.wall.waterfall import PARTS
 
 Rule = Callable[[Case], list[Proposal]]
@@ -25,6 +26,33 @@ class _Priced:
     proposal: Proposal
     window_ns: int
     step_ns: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class _Together:
+    """The probable changes of several proposals at once, in whatever order they came.
+
+    Attributes:
+        less: Of those that leave less work.
+        faster: Those that do what is left of it faster.
+        change: All of them.
+    """
+
+    less: Change
+    faster: tuple[Change, ...]
+    change: Change
+
+    def with_one(self, proposal: Proposal, duration: Ints) -> _Together:
+        """With another proposal; ``duration`` is that of each item as recorded, ns [n]."""
+        less, faster = self.less, self.faster
+        if proposal.multiplies:
+            faster = (*faster, proposal.mid)
+        else:
+            less = both(less, proposal.mid, duration)
+        change = less
+        for each in faster:
+            change = sped_up(change, each, duration)
+        return _Together(less, faster, change)
 
 
 def findings_of(case: Case, rules: Sequence[Rule]) -> list[Finding]:
@@ -48,10 +76,10 @@ def findings_of(case: Case, rules: Sequence[Rule]) -> list[Finding]:
     claims = [Claim(each.window_ns - alone.get(each.proposal.beyond, 0), tuple(each.proposal.cells)) for each in worth]
     granted = grant(claims, owned, case.replayer.limit_ns or 0)
     found: list[Finding] = []
-    together, saved = Change(), 0
+    together, saved = _Together(Change(), (), Change()), 0
     for each, given in zip(worth, granted, strict=True):
-        joined = both(together, each.proposal.mid, case.replayer.duration)
-        added = max(0, (case.replayer.saving(joined) or 0) - saved) if found else each.window_ns
+        joined = together.with_one(each.proposal, case.replayer.duration)
+        added = max(0, (case.replayer.saving(joined.change) or 0) - saved) if found else each.window_ns
         share = min(given.ns, added) / max(1, each.window_ns)
         held = sum(owned.get(cell, 0) for cell in set(each.proposal.cells))
         finding = _finding(

@@ -20,6 +20,10 @@ from diagnose.live.loop_watch import OPTIMIZER, LoopWatch
 from diagnose.live.session import Profile, profile
 from diagnose.report import Report
 
+_kept: Final[list[dict[str, Any]]] = []
+"""Globals of what ran, alive until the interpreter ends, as those of any script are. Dropped at once, a process group
+among them would be taken apart while its threads still want the interpreter, and the process hangs (seen with gloo)."""
+
 INTERRUPTED: Final = 130
 """Exit status of a program that the keyboard stopped, as shells have it."""
 
@@ -211,10 +215,10 @@ def _executed(script: Script) -> int:
     sys.argv = [script.target, *script.arguments]
     try:
         if script.is_module:
-            runpy.run_module(script.target, run_name="__main__", alter_sys=True)
+            _kept.append(runpy.run_module(script.target, run_name="__main__", alter_sys=True))
         else:
             sys.path.insert(0, str(Path(script.target).resolve().parent))
-            runpy.run_path(script.target, run_name="__main__")
+            _kept.append(runpy.run_path(script.target, run_name="__main__"))
     except SystemExit as end:
         return _status(end.code)
     except KeyboardInterrupt:

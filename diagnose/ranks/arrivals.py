@@ -54,6 +54,7 @@ class Arrivals:
     Attributes:
         keys: Distinct ones.
         key: Index into ``keys`` [n].
+        item: Row of the recording's items [n].
         start, end: ns on the recording's clock, not from its beginning [n].
         step: Index into ``step_names`` [n].
         step_names: Of the recording's marks; empty where it has none.
@@ -63,6 +64,7 @@ class Arrivals:
 
     keys: tuple[Key, ...]
     key: Ints
+    item: Ints
     start: Ints
     end: Ints
     step: Ints
@@ -76,10 +78,7 @@ def arrivals_of(placed: Placed, timelines: Mapping[int, Timeline]) -> Arrivals:
     recording = placed.recording
     items, trace = recording.items, recording.trace
     names = collective_kinds(recording)
-    rows = np.flatnonzero((items.kind == KIND_COLLECTIVE) & items.is_own)
-    start, end = np.zeros(len(items.name), np.int64), np.zeros(len(items.name), np.int64)
-    start[items.spans.row], end[items.spans.row] = items.spans.start, items.spans.end
-    rows = rows[np.argsort(start[rows], kind="stable")]
+    rows, start, end = _in_order(recording)
     first, which = unique_rows([items.metadata[rows], names[rows]]) if rows.size else (rows, rows)
     pairs = zip(items.metadata[rows[first]].tolist(), names[rows[first]].tolist(), strict=True)
     described = [_key(recording, metadata, name) for metadata, name in pairs]
@@ -87,11 +86,22 @@ def arrivals_of(placed: Placed, timelines: Mapping[int, Timeline]) -> Arrivals:
     key = np.array([keys.index(one) for one in described], np.int64)[which] if rows.size else rows
     is_joined = ~np.isin(key, [index for index, one in enumerate(keys) if one.collective in POINT_TO_POINT])
     rows, key = rows[is_joined], key[is_joined]
+    start, end = start[is_joined], end[is_joined]
     steps = recording.steps
     return Arrivals(
-        keys, key, start[rows] + trace.epoch_ns, end[rows] + trace.epoch_ns, items.step[rows],
-        steps.names if steps.has_marks else (), _before(placed, timelines, start[rows]), int((~is_joined).sum()),
+        keys, key, rows, start + trace.epoch_ns, end + trace.epoch_ns, items.step[rows],
+        steps.names if steps.has_marks else (), _before(placed, timelines, start), int((~is_joined).sum()),
     )  # fmt: skip
+
+
+def _in_order(recording: Recording) -> tuple[Ints, Ints, Ints]:
+    """Own collectives in order of arrival: their items, starts and ends."""
+    items = recording.items
+    rows = np.flatnonzero((items.kind == KIND_COLLECTIVE) & items.is_own)
+    start, end = np.zeros(len(items.name), np.int64), np.zeros(len(items.name), np.int64)
+    start[items.spans.row], end[items.spans.row] = items.spans.start, items.spans.end
+    rows = rows[np.argsort(start[rows], kind="stable")]
+    return rows, start[rows], end[rows]
 
 
 def _key(recording: Recording, metadata: int, name: int) -> Key:

@@ -6,29 +6,35 @@ import os
 import pickle
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
-from diagnose.analysis import VERSION, Options, analyse
+from diagnose.analysis import NO_FINDINGS, VERSION, Options, analyse
 from diagnose.errors import DiagnoseError, UsageError
 from diagnose.ranks.arrivals import Arrivals, arrivals_of
 from diagnose.ranks.clock_offsets import corrections, estimate_offsets
 from diagnose.ranks.files import found_files, rank_of_name
 from diagnose.ranks.joined_collectives import Joined, is_possible, join, joined_rows, meetings
-from diagnose.schema import Document, Tool
+from diagnose.ranks.straggler import Straggler, find_straggler, straggler_findings
+from diagnose.schema import Document, Finding, Tool
 from diagnose.tables.rank_rows import imbalance_of, rank_row, said
 from diagnose.tables.ranks import RANKS_SCHEMA_VERSION, ClockOffset, JoinedCollective, RanksDocument
-from diagnose.trace.chrome import read_trace
+from diagnose.trace.chrome import Reading, read_trace
 
 _WORTH_PROCESSES: Final = 4 << 20
 """Bytes of files below which starting processes (0.3 s each) costs more than it saves."""
+
+_Result = TypeVar("_Result")
+
+Price = Callable[[str, Straggler], list[Finding]]
+"""Says what the recording at a path would gain if the straggler came in time."""
 
 CONNECT_S = 10
 """How long a Dask scheduler may take to answer."""
@@ -56,13 +62,31 @@ def analyse_rank(path: str, rank: int | None, options: Options) -> RankResult:
     Raises:
         TraceError: It is no trace.
     """
+    reading, header_rank = _read(path, rank)
+    seen: list[Arrivals] = []
+    document = analyse(reading, options, lambda placed, timelines: seen.append(arrivals_of(placed, timelines)))
+    return RankResult(path, header_rank, reading.trace.world_size, document, seen[0])
+
+
+def price_straggler(path: str, rank: int | None, options: Options, straggler: Straggler) -> list[Finding]:
+    """What the rank that recorded ``path`` would gain if the straggler came in time; runs where ``analyse_rank`` does.
+
+    Args:
+        path: Of the recording.
+        rank: Where its header names none.
+        options: As it was read with before.
+        straggler: Who comes late, and what this rank waited for it.
+    """
+    return straggler_findings(_read(path, rank)[0], options, straggler)
+
+
+def _read(path: str, rank: int | None) -> tuple[Reading, int | None]:
+    """The recording, and the rank that its header names; ``rank`` stands for it where it names none."""
     reading = read_trace(path)
     header_rank = reading.trace.process_rank
     if header_rank is None and rank is not None:
         reading = reading._replace(trace=replace(reading.trace, process_rank=rank))
-    seen: list[Arrivals] = []
-    document = analyse(reading, options, lambda placed, timelines: seen.append(arrivals_of(placed, timelines)))
-    return RankResult(path, header_rank, reading.trace.world_size, document, seen[0])
+    return reading, header_rank
 
 
 def gather(
@@ -85,10 +109,17 @@ def gather(
     paths = found_files(sources)
     if not paths:
         raise UsageError("no recording was given")
-    jobs = [(path, rank_of_name(path), options or Options()) for path in paths]
+    chosen = options or Options()
+    jobs = [(path, rank_of_name(path), chosen) for path in paths]
     notes: list[str] = []
-    results = _on_dask(jobs, dask) if dask is not None else _here(jobs)
-    return combine(_by_rank(results, notes), notes)
+    results = _on_dask(analyse_rank, jobs, dask) if dask is not None else _here(jobs)
+
+    def price(path: str, straggler: Straggler) -> list[Finding]:
+        job = (path, rank_of_name(path), chosen, straggler)
+        found = price_straggler(*job) if dask is None else _on_dask(price_straggler, [job], dask)[0]
+        return list(found)
+
+    return combine(_by_rank(results, notes), notes, price)
 
 
 def _here(jobs: Sequence[tuple[str, int | None, Options]]) -> list[RankResult]:
@@ -139,9 +170,9 @@ def _size(path: str) -> int:
         return _WORTH_PROCESSES  # a URL, perhaps: large enough
 
 
-def _on_dask(jobs: Sequence[tuple[str, int | None, Options]], dask: Any) -> list[RankResult]:
+def _on_dask(work: Callable[..., _Result], jobs: Sequence[tuple[Any, ...]], dask: Any) -> list[_Result]:
     if not isinstance(dask, str):
-        return _mapped(dask, jobs)
+        return _mapped(dask, work, jobs)
     try:
         from distributed import Client
     except ImportError as error:
@@ -151,12 +182,12 @@ def _on_dask(jobs: Sequence[tuple[str, int | None, Options]], dask: Any) -> list
     except (OSError, ValueError) as error:
         raise DiagnoseError(f"no Dask scheduler answers at {dask}: {error}") from error
     with client:
-        return _mapped(client, jobs)
+        return _mapped(client, work, jobs)
 
 
-def _mapped(client: Any, jobs: Sequence[tuple[str, int | None, Options]]) -> list[RankResult]:
+def _mapped(client: Any, work: Callable[..., _Result], jobs: Sequence[tuple[Any, ...]]) -> list[_Result]:
     # Not pure: a file may have changed since another call read it.
-    found: list[RankResult] = client.gather(client.map(analyse_rank, *zip(*jobs, strict=True), pure=False))
+    found: list[_Result] = client.gather(client.map(work, *zip(*jobs, strict=True), pure=False))
     return found
 
 
@@ -183,12 +214,13 @@ def _by_rank(results: Sequence[RankResult], notes: list[str]) -> dict[int, RankR
     return dict(sorted(found.items()))
 
 
-def combine(results: Mapping[int, RankResult], notes: Sequence[str] = ()) -> RanksDocument:
+def combine(results: Mapping[int, RankResult], notes: Sequence[str] = (), price: Price | None = None) -> RanksDocument:
     """What the ranks say together.
 
     Args:
         results: By rank.
         notes: What is to be said first.
+        price: Asked what a rank's recording would gain without the straggler; None leaves the findings out.
     """
     told = list(notes)
     worlds = Counter(result.world_size for result in results.values() if result.world_size is not None)
@@ -204,6 +236,11 @@ def combine(results: Mapping[int, RankResult], notes: Sequence[str] = ()) -> Ran
     told += _unjoined(results, rows) + _clocks(offsets)
     table = [rank_row(rank, result.path, result.document, rows) for rank, result in results.items()]
     balance = imbalance_of(table)
+    straggler = find_straggler(table, rows, joined, arrivals, correction)
+    findings: list[Finding] = []
+    if straggler is not None and price is not None:
+        findings, doubts = _priced(price, results[straggler.seen_by].path, straggler)
+        told += doubts
     return RanksDocument(
         schema_version=RANKS_SCHEMA_VERSION,
         tool=Tool("torch-diagnose", VERSION),
@@ -215,7 +252,16 @@ def combine(results: Mapping[int, RankResult], notes: Sequence[str] = ()) -> Ran
         offsets=offsets,
         notes=told,
         ranks=[result.document for result in results.values()],
+        findings=findings,
     )
+
+
+def _priced(price: Price, path: str, straggler: Straggler) -> tuple[list[Finding], list[str]]:
+    """The findings and what is doubtful about them: they cost a note where they fail, never the report."""
+    try:
+        return price(path, straggler), []
+    except Exception as error:  # noqa: BLE001 - whatever is odd about the recording, or has gone since it was read
+        return [], [f"{NO_FINDINGS}: {type(error).__name__}: {error}"]
 
 
 def _met(ranks: Sequence[int], arrivals: Mapping[int, Arrivals]) -> tuple[list[Joined], list[ClockOffset]]:

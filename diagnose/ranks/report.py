@@ -12,6 +12,7 @@ from diagnose.output import write_whole
 from diagnose.ranks.gathering import gather
 from diagnose.render.ranks_json import ranks_from_json, ranks_to_json
 from diagnose.report import Report
+from diagnose.schema import Finding
 from diagnose.tables.ranks import ClockOffset, Imbalance, JoinedCollective, RankRow, RanksDocument
 
 
@@ -49,6 +50,11 @@ class RanksReport:
     def collectives(self) -> list[JoinedCollective]:
         """Each collective as all of its ranks saw it."""
         return self.document.collectives
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What to do about the rank that the others wait for; what a rank shows by itself is in its own report."""
+        return self.document.findings
 
     @property
     def offsets(self) -> list[ClockOffset]:

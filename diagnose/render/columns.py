@@ -16,8 +16,8 @@ Record = dict[str, Any]
 KERNEL_COLUMNS: Final[Mapping[str, Kind]] = {
     "place": "int", "process_rank": "int", "device": "text", "kernel": "text", "op": "text",
     "shapes": "list", "dtypes": "list", "strides": "list", "calls": "int", "time_ns": "int", "exposed_ns": "int",
-    "share_of_kernel_time": "float", "flops_per_call": "int", "bytes_read_per_call": "int",
-    "bytes_written_per_call": "int", "extra_bytes_per_call": "int", "math": "text",
+    "share_of_kernel_time": "float", "flops_per_call": "int", "special_ops_per_call": "int",
+    "bytes_read_per_call": "int", "bytes_written_per_call": "int", "extra_bytes_per_call": "int", "math": "text",
     "arithmetic_intensity_flops_per_byte": "float", "achieved_flops_per_s": "float", "achieved_bytes_per_s": "float",
     "roof_ns_per_call": "float", "datasheet_roof_ns_per_call": "float", "efficiency": "float", "bound": "text",
     "flags": "list", "reasons": "list", "cost_source": "text", "gap_low_ns": "int", "gap_mid_ns": "int",
@@ -73,7 +73,7 @@ def kernel_records(document: Document) -> list[Record]:
 def _kernel_record(row: KernelRow) -> Record:
     place = max(row.places, key=lambda place: place.time_ns) if row.places else Place(None, None, None, None, 0, 0)
     values = {**_fields(row), **_fields(place), "calls": row.calls, "time_ns": row.time_ns, "place": row.place}
-    for name in ("flops", "bytes_read", "bytes_written", "extra_bytes", "roof_ns", "datasheet_roof_ns"):
+    for name in ("flops", "special_ops", "bytes_read", "bytes_written", "extra_bytes", "roof_ns", "datasheet_roof_ns"):
         values[f"{name}_per_call"] = values[name]
     values["share_of_kernel_time"] = row.share
     values["arithmetic_intensity_flops_per_byte"] = row.arithmetic_intensity

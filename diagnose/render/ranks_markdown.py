@@ -14,6 +14,7 @@ from diagnose.render.ranks_rows import (
     clock_words,
     collective_cells,
     count_words,
+    finding_words,
     rank_cells,
 )
 from diagnose.tables.ranks import RanksDocument
@@ -31,6 +32,8 @@ def ranks_to_markdown(document: RanksDocument) -> str:
         if words is not None
     ]
     lines += ["", *(f"{label}: {escaped(words)}\n" for label, words in said)] if said else []
+    found = [f"- saves {escaped(words)}" for words in finding_words(document)]
+    lines += ["", *found, ""] if found else []
     lines += [f"- {escaped(note)}" for note in document.notes]
     return "\n".join(lines).rstrip() + "\n"
 

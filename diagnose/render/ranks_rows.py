@@ -110,6 +110,15 @@ def balance_words(document: RanksDocument) -> str | None:
     return f"the busiest rank, {found.rank}, works {found.max_over_mean:.2f} times the mean"
 
 
+def finding_words(document: RanksDocument) -> list[str]:
+    """One sentence a finding: what it gives a step of the others, what is wrong, and what to do first."""
+    return [
+        f"{format_ns(row.recoverable_ns.mid)} ({format_ns(row.recoverable_ns.low)}..."
+        f"{format_ns(row.recoverable_ns.high)}) a step of the others: {clean(row.title)}"
+        for row in document.findings
+    ]
+
+
 def count_words(document: RanksDocument) -> str:
     """How many ranks, of how many."""
     world = document.world_size

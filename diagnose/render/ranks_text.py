@@ -16,6 +16,7 @@ from diagnose.render.ranks_rows import (
     clock_words,
     collective_cells,
     count_words,
+    finding_words,
     rank_cells,
 )
 from diagnose.tables.ranks import RankRow, RanksDocument
@@ -51,6 +52,8 @@ def ranks_to_text(
     lines.append("")
     for label, words in (("Balance: ", balance_words(document)), ("Clocks:  ", clock_words(document.offsets))):
         lines += _paragraph(label, words, width) if words else []
+    for words in finding_words(document):
+        lines += _paragraph("Saves:   ", words, width)
     for note in document.notes[: most[2]]:
         lines += _paragraph("Note: ", note, width)
     if len(document.notes) > len(document.notes[: most[2]]):

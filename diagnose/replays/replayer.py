@@ -95,6 +95,23 @@ def both(first: Change, second: Change, duration: Ints) -> Change:
     )
 
 
+def sped_up(change: Change, faster: Change, duration: Ints) -> Change:
+    """A change whose items, whatever it leaves of them, all run faster in proportion: the two savings multiply.
+
+    Only where ``faster`` says how quickly work is done, not how much of it there is: more threads, say.
+
+    Args:
+        change: What is done.
+        faster: How long each item would take without it; only its ``duration`` is looked at.
+        duration: As recorded.
+    """
+    if faster.duration is None:
+        return change
+    left = duration if change.duration is None else change.duration
+    share = np.where(duration > 0, faster.duration / np.maximum(duration, 1), 1.0)
+    return replace(change, duration=np.rint(left * share).astype(np.int64))
+
+
 def _either(columns: tuple[Any, Any], join: Callable[[Any, Any], Any]) -> Any:
     known = [column for column in columns if column is not None]
     return join(*known) if len(known) > 1 else next(iter(known), None)

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final
 
-from diagnose.schema import Document
-from diagnose.tables.ranks import Imbalance, JoinedCollective, RankRow
+from diagnose.schema import Document, Part
+from diagnose.tables.ranks import Imbalance, Instead, JoinedCollective, RankRow
 from diagnose.units import format_ns, format_share
 
 _LITTLE: Final = 0.02
@@ -120,9 +120,8 @@ def _bounded(
 
 def _for_whom(table: Sequence[RankRow], collectives: Sequence[JoinedCollective]) -> str:
     """Who the straggler is, what it costs, and what it did instead."""
-    awaited = sum(row.awaited_ns for row in table)
-    worst = max(table, key=lambda row: row.awaited_ns)
-    if not awaited or worst.awaited_ns <= _MOSTLY * awaited:
+    worst = straggler_of(table)
+    if worst is None:
         return ", now for one, now for another"
     cause = straggler_words(collectives, worst.rank)
     return (
@@ -131,15 +130,27 @@ def _for_whom(table: Sequence[RankRow], collectives: Sequence[JoinedCollective])
     )
 
 
-def straggler_words(collectives: Sequence[JoinedCollective], rank: int) -> str | None:
-    """What a rank did instead of arriving, over all collectives where it was the last."""
-    more: Counter[tuple[str | None, str | None]] = Counter()
+def straggler_of(table: Sequence[RankRow]) -> RankRow | None:
+    """The rank that most of the waiting is for; None where it is now for one, now for another."""
+    awaited = sum(row.awaited_ns for row in table)
+    worst = max(table, key=lambda row: row.awaited_ns, default=None)
+    return None if worst is None or worst.awaited_ns <= _MOSTLY * awaited else worst
+
+
+def straggler_causes(collectives: Sequence[JoinedCollective], rank: int) -> list[Instead]:
+    """What a rank did instead of arriving, over all collectives where it was the last; the most first."""
+    more: Counter[tuple[Part | None, str | None]] = Counter()
     for row in collectives:
         if row.last_rank == rank:
             for cause in row.instead:
                 more[cause.part, cause.name] += cause.more_ns
-    words = [f"{format_ns(ns)} more {cause_words(part, name)}" for (part, name), ns in more.most_common(2)]
-    return ", ".join(words) or None
+    return [Instead(part, name, ns) for (part, name), ns in more.most_common()]
+
+
+def straggler_words(collectives: Sequence[JoinedCollective], rank: int) -> str | None:
+    """The two things that a straggler did most of instead of arriving."""
+    causes = straggler_causes(collectives, rank)[:2]
+    return ", ".join(f"{format_ns(one.more_ns)} more {cause_words(one.part, one.name)}" for one in causes) or None
 
 
 def cause_words(part: str | None, name: str | None) -> str:

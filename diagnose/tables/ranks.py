@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from diagnose.schema import Count, Document, Nanoseconds, Part, Rate, Share, Tool
+from diagnose.schema import Count, Document, Finding, Nanoseconds, Part, Rate, Share, Tool
 
 RANKS_SCHEMA_VERSION: Final = 0
 
@@ -127,7 +127,12 @@ class Imbalance(Struct, frozen=True):
 
 
 class RanksDocument(Struct, frozen=True, kw_only=True):
-    """The whole report over many ranks."""
+    """The whole report over many ranks.
+
+    Attributes:
+        findings: What to do about the rank that the others wait for, priced by running another rank's recording again;
+            what one rank's recording shows by itself is in ``ranks``.
+    """
 
     schema_version: int
     tool: Tool
@@ -139,3 +144,4 @@ class RanksDocument(Struct, frozen=True, kw_only=True):
     offsets: list[ClockOffset]
     notes: list[str]
     ranks: list[Document]
+    findings: list[Finding] = []

@@ -30,7 +30,7 @@ def arrivals(starts, lengths):
     start = np.sort(np.array(starts, np.int64))
     end = start + np.array(lengths[:count], np.int64)
     return Arrivals(
-        (KEY,), np.zeros(count, np.int64), start, end, np.zeros(count, np.int64),
+        (KEY,), np.zeros(count, np.int64), np.arange(count), start, end, np.zeros(count, np.int64),
         (), tuple({} for _ in range(count)), 0,
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ import io
 import re
 from html.parser import HTMLParser
 
+import msgspec
 import pandas as pd
 import pytest
 from report_documents import deviceless_document, gpu_document, hostile_document
@@ -66,6 +67,16 @@ def test_csv_has_a_row_a_kernel_units_in_its_names_and_nothing_for_the_unknown()
     assert mystery["flops_per_call"] == mystery["efficiency"] == mystery["bound"] == ""
     copy = next(row for row in rows if row["op"] == "aten::copy_")
     assert copy["flops_per_call"] == "0"
+
+
+def test_special_operations_have_a_column_beside_the_flops():
+    document = gpu_document()
+    document.kernels[0] = msgspec.structs.replace(document.kernels[0], flops=7, special_ops=12)
+    row = next(csv.DictReader(io.StringIO(to_csv(document))))
+    assert (row["flops_per_call"], row["special_ops_per_call"]) == ("7", "12")
+    frame = to_frame(document, "kernels").set_index("kernel")
+    assert frame["special_ops_per_call"].iloc[0] == 12
+    assert frame.loc["triton_mystery_fused_7", "special_ops_per_call"] is pd.NA
 
 
 def test_csv_holds_no_formula_and_no_control_character():
