@@ -54,6 +54,7 @@ _NOBODY: Final[Mapping[str, str]] = {
     "idle_queued": "launched but not started",
     "idle_unknown": "idle, with no record of why",
 }
+_LONGEST_STATEMENT: Final = 6
 _RECORD_SHAPES: Final = "record again with record_shapes=True: without shapes no kernel's work is known"
 _UNDECIDED: Final[Mapping[str, str]] = {
     "uncosted": "price the uncosted kernels (they are listed under coverage)",
@@ -243,7 +244,7 @@ def with_finding(verdict: Verdict, findings: Sequence[Finding]) -> Verdict:
     """The verdict whose last line is the finding that gives most; unchanged where more must be known before any."""
     if not findings or verdict.next in {_RECORD_SHAPES, *_UNDECIDED.values()}:
         return verdict
-    first, code = findings[0], findings[0].advice.splitlines()[0].split("  #")[0].strip().removesuffix(":")
+    first, code = findings[0], _first_statement(findings[0].advice)
     gives = first.recoverable_ns
     between = f" ({format_ns(gives.low)} to {format_ns(gives.high)})" if gives.low < gives.high else ""
     where = f", at {first.where[0]}" if first.where else ""
@@ -251,3 +252,13 @@ def with_finding(verdict: Verdict, findings: Sequence[Finding]) -> Verdict:
     return structs.replace(
         verdict, next=f"{code}: {saves} about {format_ns(gives.mid)}{between} a step; {first.title}{where}"
     )
+
+
+def _first_statement(advice: str) -> str:
+    """The first thing to do, on one line, without its comment; a call may go over several lines."""
+    lines = [line.split("  #")[0].strip() for line in advice.splitlines()]
+    for count in range(1, 1 + min(len(lines), _LONGEST_STATEMENT)):
+        text = " ".join(lines[:count])
+        if text.count("(") == text.count(")"):
+            return text.removesuffix(":")
+    return lines[0].removesuffix(":")

@@ -166,7 +166,9 @@ def small_collectives(case: Case) -> list[Proposal]:
 
 
 def late_rank(case: Case, waited: Ints, surely: Ints | None = None) -> list[Proposal]:
-    """Collectives that waited for a rank which came late. Not among RULES: one rank's recording does not show it.
+    """Collectives that wait for a rank which comes late: recordings of several ranks show it.
+
+    Not among RULES, since one rank's recording does not. ``ranks.straggler`` asks it.
 
     Low: the wait after all others had come, since the next to come is waited for still. Mid: half way to all of it.
     High: all of it, as if the others came together too.

@@ -6,17 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec import structs
+
 from diagnose.findings.case import KERNEL, Case, Proposal
 from diagnose.replays.claims import Cell, Claim, grant
 from diagnose.replays.replayer import Change, both, sped_up
 from diagnose.schema import Finding, Interval
 from diagnose.trace.tables import Ints
+from diagnose.units import format_ns
 from diagnose.wall.waterfall import PARTS
 
 Rule = Callable[[Case], list[Proposal]]
 
 SMALLEST_SHARE: Final = 0.005
 """Of the step: what would give less is not worth a sentence."""
+
+MUCH_LONGER: Final = 0.95
+"""An unrecorded step shorter than this share of the recorded one: recording, not the step, took the rest."""
 
 
 @dataclass(slots=True)
@@ -88,7 +94,20 @@ def findings_of(case: Case, rules: Sequence[Rule]) -> list[Finding]:
         if finding.recoverable_ns.mid >= least:
             found.append(finding)
             together, saved = joined, saved + added
-    return sorted(found, key=lambda each: -each.recoverable_ns.mid)
+    return sorted((_unrecorded(case, each) for each in found), key=lambda each: -each.recoverable_ns.mid)
+
+
+def _unrecorded(case: Case, finding: Finding) -> Finding:
+    """What it gives of a step that nobody records, where that is shorter: the same share of it."""
+    plain = None if case.extras is None else case.extras.step_plain_ns
+    if not plain or plain >= MUCH_LONGER * case.step_ns:
+        return finding
+    saves, scale = finding.recoverable_ns, plain / case.step_ns
+    return structs.replace(
+        finding,
+        recoverable_ns=Interval(round(saves.low * scale), round(saves.mid * scale), round(saves.high * scale)),
+        assumes=f"{finding.assumes}; as a share of the {format_ns(plain)} that a step takes unrecorded",
+    )
 
 
 def holdings(case: Case) -> dict[Cell, int]:

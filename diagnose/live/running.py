@@ -118,11 +118,12 @@ class _Session:
     def report(self) -> Report | None:
         """Of the loop if any of its steps was recorded, else of the window."""
         for each in (self._loop, self._window):
-            if each is not None and each.report is not None:
-                if each is self._window and self._loop is not None:
-                    self._plan.tell("the loop ended before its recorded steps began: this is the script's beginning")
-                self._save(each)
-                return each.report
+            if each is None or not each.is_recorded:
+                continue
+            if each is self._window and self._loop is not None:
+                self._plan.tell("the loop ended before its recorded steps began: this is the script's beginning")
+            self._save(each)
+            return each.report
         return None
 
     def _save(self, recorded: Profile) -> None:

@@ -265,6 +265,11 @@ class Profile:
         return Profiled(function, lambda: Profile(self._schedule, self._options, self._out))
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether any cycle was recorded."""
+        return bool(self._recordings)
+
+    @property
     def reports(self) -> list[Report]:
         """One report a cycle; made when first asked for. A cycle that could not be diagnosed is left out."""
         found = (self._report_of(index) for index in range(len(self._recordings)))
@@ -290,21 +295,18 @@ class Profile:
         Raises:
             DiagnoseError: There is no recording, or the file cannot be written.
         """
-        if not self._recordings:
-            raise DiagnoseError(f"there is no recording to save: {self.error or 'the block has not ended'}")
-        save_copy(self._recordings[-1].finished(), path)
+        save_copy(self._last().finished(), path)
 
     export_chrome_trace = save
 
     def save_to(self, folder: str | os.PathLike[str]) -> Path:
-        """Writes the last cycle's recording as ``folder/rank{r}.json.gz``; nothing there is overwritten.
+        """As ``save``, to ``folder/rank{r}.json.gz``; nothing there is overwritten."""
+        return save_new(self._last().finished(), folder, f"rank{_rank()}")
 
-        Raises:
-            DiagnoseError: There is no recording, or the file cannot be written.
-        """
+    def _last(self) -> Recording:
         if not self._recordings:
             raise DiagnoseError(f"there is no recording to save: {self.error or 'the block has not ended'}")
-        return save_new(self._recordings[-1].finished(), folder, f"rank{_rank()}")
+        return self._recordings[-1]
 
 
 def measure(

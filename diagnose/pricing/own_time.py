@@ -81,9 +81,14 @@ def _compulsory(parts: Sequence[Work]) -> Work:
 
 
 def _is_done_by_children(trace: Trace) -> NDArray[np.bool_]:
-    """Ops whose work is done by ops below them (``aten::mean`` on a CPU is ``aten::sum`` and a division)."""
+    """Ops whose work is done by ops below them (``aten::mean`` on a CPU is ``aten::sum`` and a division).
+
+    An op that calls another of its own name has handed over too (``div_`` by a number is ``div_`` by a tensor).
+    """
     ops = trace.ops
     done = np.zeros(len(ops.name), np.bool_)
+    again = np.flatnonzero((ops.parent >= 0) & (taken(ops.name, ops.parent) == ops.name))
+    done[ops.parent[again]] = True
     for name in distinct(ops.name).tolist():
         workers = workers_of(trace.strings[name])
         if not workers:

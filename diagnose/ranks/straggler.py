@@ -23,7 +23,7 @@ from diagnose.ranks.arrivals import Arrivals
 from diagnose.ranks.clock_offsets import waits
 from diagnose.ranks.joined_collectives import Joined, is_possible
 from diagnose.schema import Finding
-from diagnose.tables.rank_rows import cause_words, straggler_causes, straggler_of, straggler_words
+from diagnose.tables.rank_rows import cause_words, straggler_causes, straggler_of
 from diagnose.tables.ranks import Instead, JoinedCollective, RankRow
 from diagnose.trace.chrome import Reading
 from diagnose.trace.tables import Ints
@@ -41,7 +41,6 @@ class Straggler:
         source: Its file.
         last_count, joined: How often it came last, of how many collectives.
         instead: What it did instead, most first.
-        words: The same as a clause, None where nothing explains it.
         is_complete: Every rank of these collectives was recorded.
         seen_by: The other rank whose recording is run again.
         item: Its collectives, as rows of its recording's items [k].
@@ -54,7 +53,6 @@ class Straggler:
     last_count: int
     joined: int
     instead: tuple[Instead, ...]
-    words: str | None
     is_complete: bool
     seen_by: int
     item: Ints
@@ -106,7 +104,6 @@ def find_straggler(
         last_count=late.last_count,
         joined=late.joined,
         instead=tuple(straggler_causes(collectives, late.rank)[:_MOST_PLACES]),
-        words=straggler_words(collectives, late.rank),
         is_complete=all(row.is_complete for row in collectives if row.last_rank == late.rank),
         seen_by=seen_by,
         item=arrivals[seen_by].item[found.rows],
@@ -164,12 +161,12 @@ def _proposals(case: Case, straggler: Straggler) -> list[Proposal]:
 def _told(case: Case, proposal: Proposal, straggler: Straggler) -> Proposal:
     """The proposal with what all ranks together know: who, and what it did instead."""
     causes = straggler.instead
-    name = f": {straggler.words}" if straggler.words else ""
+    more = f": more time {cause_words(causes[0].part, causes[0].name)}" if causes else ""
     missing = "" if straggler.is_complete else "; a rank that is missing here may have come later still"
     surely = int(straggler.surely_ns.sum())
     return replace(
         proposal,
-        title=f"the others wait for rank {straggler.rank}{name}",
+        title=f"the others wait for rank {straggler.rank}{more}",
         evidence={
             "late_rank": straggler.rank,
             "last_at": straggler.last_count,

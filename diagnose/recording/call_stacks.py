@@ -27,7 +27,7 @@ from diagnose.trace.python_names import (
     shown_path,
 )
 
-_PACKAGE: Final = str(Path(__file__).resolve().parent) + os.sep
+_PACKAGE: Final = str(Path(__file__).resolve().parents[1]) + os.sep
 _REGION: Final = re.compile(r"Torch-Compiled Region")
 
 

@@ -34,7 +34,8 @@ def idle_words(document: Document) -> str | None:
     rest = largest[_SHOWN:]
     if rest:
         named.append(f"{format_ns(sum(ns for _, ns in rest))} in {len(rest)} more places")
-    return "; ".join(named)
+    steps = len(document.window.steps)
+    return ("" if steps < 2 else f"in all {steps} steps ") + "; ".join(named)
 
 
 def _cause(row: IdleRow, *, is_cpu: bool) -> str:

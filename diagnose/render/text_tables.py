@@ -27,31 +27,47 @@ _ROOMY: Final = 96
 """From this width on the kernel table has room for the calls and the source line."""
 
 
+class _Bar(Struct, frozen=True):
+    """One line of the waterfall: a part, or several that are small."""
+
+    words: str
+    ns: int
+    share: float
+    parts: int = 1
+
+
 def bars(rows: Sequence[WaterfallRow], width: int, most_lines: int) -> list[Line]:
     """One line a part, by kind of limit; where there are too many, the smallest parts of a kind share a line."""
     groups = groups_of(list(rows))
-    longest = max((row.share for row in rows), default=1.0) or 1.0
+    shown = _folded(
+        [[_Bar(PART_WORDS[row.part], row.ns, row.share) for row in members] for _, members in groups], most_lines
+    )
+    longest = max((bar.share for bars in shown for bar in bars), default=1.0) or 1.0
     room = min(_LONGEST_BAR, width - _BEFORE_BAR)
     lines: list[Line] = []
-    for bound, members in groups:
-        parts = _folded(members, max(1, most_lines * len(members) // len(rows)) if len(rows) > most_lines else 99)
-        for index, (words, ns, share) in enumerate(parts):
+    for (bound, members), group in zip(groups, shown, strict=True):
+        for index, bar in enumerate(group):
             kind, total = ("", "") if index else (bound or "no kind", format_share(sum(row.share for row in members)))
-            bar = _BLOCKS[bound] * max(1 if ns else 0, round(room * share / longest))
             line = Line(f"{kind:13} {total:>5}  ", style="bold")
-            line.append(f"{words:24} {format_ns(ns):>8} {format_share(share):>6}  ", style="not bold")
-            line.append(bar, style=f"not bold {STYLES[bound]}")
+            line.append(f"{bar.words:24} {format_ns(bar.ns):>8} {format_share(bar.share):>6}  ", style="not bold")
+            length = max(1 if bar.ns else 0, round(room * bar.share / longest))
+            line.append(_BLOCKS[bound] * length, style=f"not bold {STYLES[bound]}")
             lines.append(line)
     return lines
 
 
-def _folded(rows: Sequence[WaterfallRow], most: int) -> list[tuple[str, int, float]]:
-    parts = [(PART_WORDS[row.part], row.ns, row.share) for row in rows]
-    if len(parts) <= most:
-        return parts
-    by_size = sorted(parts, key=lambda part: -part[1])
-    rest = by_size[most - 1 :]
-    return [*by_size[: most - 1], (f"{len(rest)} parts", sum(part[1] for part in rest), sum(part[2] for part in rest))]
+def _folded(groups: list[list[_Bar]], most: int) -> list[list[_Bar]]:
+    """The two smallest parts of a kind become one, where that hides least, until there are few enough."""
+    while sum(map(len, groups)) > most and any(len(group) > 1 for group in groups):
+        smallest = {
+            index: sorted(group, key=lambda bar: bar.ns)[:2] for index, group in enumerate(groups) if len(group) > 1
+        }
+        chosen = min(smallest, key=lambda index: sum(bar.ns for bar in smallest[index]))
+        first, second = smallest[chosen]
+        count = first.parts + second.parts
+        one = _Bar(f"{count} smaller parts", first.ns + second.ns, first.share + second.share, count)
+        groups[chosen] = [*(bar for bar in groups[chosen] if bar is not first and bar is not second), one]
+    return groups
 
 
 class _Column(Struct, frozen=True):

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from diagnose.limits import Limits
 from diagnose.pricing.grouping import Groups
-from diagnose.roofs.ceilings import with_rows
+from diagnose.roofs.ceilings import Ceilings, with_rows
 from diagnose.roofs.hardware import Hardware
 from diagnose.roofs.roofline import Placement
 from diagnose.schema import Ceiling
@@ -25,7 +25,7 @@ def with_raised_roofs(
 ) -> Hardware | None:
     """``hardware`` with the roofs that rows of this recording exceed raised to the fastest row; None if none is.
 
-    Only rows that take long enough to be timed well count.
+    Only rows that take long enough to be timed well count, and for DRAM those that no cache can hold.
     """
     factors: dict[tuple[int, str], float] = {}
     for index, placement in enumerate(placements):
@@ -33,8 +33,11 @@ def with_raised_roofs(
         if "ceiling-too-low" not in placement.flags or duration < limits.timed_well_ns:
             continue
         for resource, needed in ((placement.math, placement.compute_ns), ("dram", placement.memory_ns)):
+            device = int(groups.device[index])
+            if resource == "dram" and not _leaves_cache(hardware.ceilings[device], needed, limits):
+                continue
             if resource is not None and needed is not None and needed > limits.accepted * duration:
-                key = (int(groups.device[index]), resource)
+                key = (device, resource)
                 factors[key] = max(factors.get(key, 1.0), needed / duration)
     ceilings, notes = dict(hardware.ceilings), []
     for (device, resource), factor in factors.items():
@@ -48,6 +51,12 @@ def with_raised_roofs(
             f"{hardware.keys[device]}: {measured}, an op of this recording reached {reached}: that is its roof"
         )
     return replace(hardware, ceilings=ceilings, notes=(*hardware.notes, *notes)) if notes else None
+
+
+def _leaves_cache(ceilings: Ceilings, memory_ns: float | None, limits: Limits) -> bool:
+    """Whether the bytes that DRAM would need so long for are more than the last cache holds."""
+    size = limits.largest_cache_bytes if ceilings.l2_bytes is None else ceilings.l2_bytes
+    return memory_ns is not None and memory_ns / 1e9 * (ceilings.rate("dram") or 0.0) > size
 
 
 def _raised(row: Ceiling, factor: float) -> Ceiling:

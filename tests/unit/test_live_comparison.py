@@ -30,11 +30,6 @@ def measured(step: Callable[[], object]) -> diagnose.Report:
         return diagnose.measure(step, repeat=10)
 
 
-@pytest.fixture(scope="module")
-def base(net) -> diagnose.Report:
-    return measured(lambda: net["net"](net["x"]))
-
-
 def test_the_same_thing_twice_does_not_differ_beyond_noise(net):
     # A machine that others use may be slower for a while: one quiet pair in four is enough.
     for _ in range(4):
@@ -61,8 +56,12 @@ def norms(net) -> object:
     ],
     ids=["layer norms", "sleep", "matmul"],
 )
-def test_the_cause_of_a_slower_step_comes_first(net, base, slow_step, cause):
-    found = diagnose.compare(base, measured(lambda: slow_step(net)), fail_on=["step_time:+5%"])
+def test_the_cause_of_a_slower_step_comes_first(net, slow_step, cause):
+    for _ in range(4):  # a burst of other work in one of the two can hide it
+        before = measured(lambda: net["net"](net["x"]))
+        found = diagnose.compare(before, measured(lambda: slow_step(net)), fail_on=["step_time:+5%"])
+        if found.verdict.startswith("slower by") and cause in str(found.verdict):
+            break
     assert found.verdict.startswith("slower by")
     assert cause in str(found.verdict)
     assert found.failed
@@ -71,8 +70,11 @@ def test_the_cause_of_a_slower_step_comes_first(net, base, slow_step, cause):
     )
 
 
-def test_a_faster_step_names_what_it_no_longer_does(net, base):
-    found = diagnose.compare(measured(lambda: norms(net)), base)
+def test_a_faster_step_names_what_it_no_longer_does(net):
+    for _ in range(4):
+        found = diagnose.compare(measured(lambda: norms(net)), measured(lambda: net["net"](net["x"])))
+        if found.verdict.startswith("faster by") and "native_layer_norm -" in found.verdict:
+            break
     assert found.verdict.startswith("faster by")
     assert "native_layer_norm -" in found.verdict
     assert "(new" not in found.verdict

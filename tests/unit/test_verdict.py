@@ -247,3 +247,10 @@ def test_what_has_to_be_known_first_comes_before_any_finding() -> None:
     undecided = decided(uncosted=60, compute_roof=40)
     assert with_finding(undecided, [finding()]) == undecided
     assert with_finding(undecided, []) == undecided
+
+
+def test_a_call_over_several_lines_is_shown_whole() -> None:
+    advice = "loader = DataLoader(data, num_workers=4,  # two a core\n                    prefetch_factor=4)\nmore()"
+    found = msgspec.structs.replace(finding(), advice=advice)
+    shown = with_finding(decided(memory_roof=60, compute_roof=40), [found]).next
+    assert shown.startswith("loader = DataLoader(data, num_workers=4, prefetch_factor=4): saves about")

@@ -102,3 +102,9 @@ def test_the_report_shows_them_under_the_waterfall() -> None:
     at = next(index for index, line in enumerate(lines) if line.startswith("Idle: "))
     assert any(line.startswith("Phases: ") for line in lines[at:])
     assert any(line.startswith("Where the time goes") for line in lines[:at])
+
+
+def test_time_of_several_steps_is_said_to_be_so() -> None:
+    shown = with_idle(idle("idle_launch", 40_000))
+    window = msgspec.structs.replace(shown.window, steps=[*shown.window.steps[:1]] * 3)
+    assert idle_words(msgspec.structs.replace(shown, window=window)) == "in all 3 steps 40.0 us launching mm"

@@ -58,3 +58,27 @@ def test_what_is_too_short_to_be_timed_raises_nothing():
     document = analyse(built.reading()._replace(extras=Extras(ceilings=(roof,))))
     assert document.ceilings == [roof]
     assert "ceiling-too-low" in document.kernels[0].flags
+
+
+@pytest.mark.parametrize(("side", "is_raised"), [(1024, False), (16384, True)], ids=["fits a cache", "1 GB"])
+def test_only_traffic_that_no_cache_can_hold_raises_dram(side: int, is_raised: bool):
+    built = TraceBuilder(device=None)
+    moved = 3 * 4 * side**2
+    built.op("aten::add", 0, moved / 80e9 * 1e6, inputs=[((side, side), "float32"), ((side, side), "float32"), None])
+    roof = Ceiling("cpu", "dram", 40e9, None, None, None, "measured", "a second ago")
+    (found,) = analyse(built.reading()._replace(extras=Extras(ceilings=(roof,)))).ceilings
+    assert found.achievable == pytest.approx(80e9 if is_raised else 40e9)
+
+
+def test_an_op_that_calls_itself_again_has_handed_its_work_over():
+    """``div_`` by a number is ``div_`` by a tensor: the shell would seem to move everything in no time."""
+    built = TraceBuilder(device=None)
+    big = ((16384, 16384), "float32")
+    built.op("aten::div_", 0, 60_000, inputs=[big, None])
+    built.op("aten::div_", 30, 59_960, inputs=[big, ((), "float32")])
+    roof = Ceiling("cpu", "dram", 40e9, None, None, None, "measured", "a second ago")
+    document = analyse(built.reading()._replace(extras=Extras(ceilings=(roof,))))
+    assert document.ceilings == [roof]
+    moved = {row.time_ns: row.bytes_read for row in document.kernels}
+    assert moved[40_000] == 0
+    assert moved[59_960_000] == 4 * 16384**2 + 4
