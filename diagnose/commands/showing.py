@@ -41,9 +41,9 @@ def use_color(*, is_file: bool) -> bool:
 
 
 def text_width(*, is_file: bool) -> int:
-    """100 columns; on a terminal as many as it has between 80 and 100."""
-    is_terminal = not is_file and sys.stdout.isatty()
-    return max(80, min(100, shutil.get_terminal_size((100, 40)).columns)) if is_terminal else 100
+    """100 columns; as many as the terminal, or ``COLUMNS`` in a pipe, has between 80 and 100."""
+    says = not is_file and (sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit())
+    return max(80, min(100, shutil.get_terminal_size((100, 40)).columns)) if says else 100
 
 
 def encodes_bars() -> bool:

@@ -285,3 +285,14 @@ def test_unknown_header_keys_are_not_copied(tmp_path: Path, capsys: Output) -> N
     trace = built.write(tmp_path / "trace.json")
     for output in ("json", "text", "markdown", "csv"):
         assert "s3cr3t" not in shown(capsys, trace, "--format", output)
+
+
+@pytest.mark.parametrize(("columns", "widest"), [("80", 80), ("40", 80), ("300", 100), ("wide", 100)])
+def test_a_pipe_is_as_wide_as_columns_says(
+    tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch, columns: str, widest: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    path = tmp_path / "trace.json"
+    path.write_text(json.dumps(built_trace().json()))
+    assert main(["report", str(path)]) == 0
+    assert 60 < max(map(len, capsys.readouterr().out.splitlines())) <= widest
