@@ -236,6 +236,18 @@ class Case:
         starts = capture_starts(self.placed.recording.trace)
         return bool(((starts >= bounds[0]) & (starts < bounds[-1])).any())
 
+    def is_in_window(self, time: Ints) -> NDArray[np.bool_]:
+        """Which times, in ns, lie in the window [n]."""
+        bounds = self.placed.recording.steps.boundaries
+        inside: NDArray[np.bool_] = (time >= bounds[0]) & (time < bounds[-1])
+        return inside
+
+    def calls_mask(self, calls: Ints) -> NDArray[np.bool_]:
+        """Rows of calls as a mask over all calls of the trace, as ``Change.unblocked`` wants them."""
+        mask = np.zeros(len(self.placed.recording.trace.calls.name), np.bool_)
+        mask[calls] = True
+        return mask
+
     def scaled(self, factor: dict[int, float]) -> Ints:
         """Durations of the items, those of some groups multiplied by a factor each."""
         by_group = np.ones(len(self.placed.groups) + 1)

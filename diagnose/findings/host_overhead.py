@@ -14,7 +14,6 @@ from diagnose.findings.engine import SMALLEST_SHARE, Rule
 from diagnose.replays.claims import Cell
 from diagnose.replays.replayer import Change
 from diagnose.trace.link import taken
-from diagnose.trace.tables import Ints
 
 _MOST_PLACES: Final = 3
 
@@ -102,7 +101,7 @@ def allocation(case: Case) -> list[Proposal]:
         return []
     trace = case.placed.recording.trace
     _, start, end = case.host_causes["idle_allocator"]
-    calls = np.flatnonzero(_is_in(case, trace.calls.start) & is_any(trace.calls.start, start))
+    calls = np.flatnonzero(case.is_in_window(trace.calls.start) & is_any(trace.calls.start, start))
     names = sorted({trace.strings[name] for name in distinct(trace.calls.name[calls]).tolist()})
     is_host = any("Host" in name for name in names)
     host = case.host_without_cause("idle_allocator")
@@ -127,7 +126,7 @@ def allocation(case: Case) -> list[Proposal]:
             cells=[Cell(None, "idle_allocator"), Cell(None, "idle_sync")],
             low=Change(host=case.host_without_cause("idle_allocator", keep=0.5)),
             mid=Change(host=host),
-            high=Change(host=host, unblocked=_mask(case, calls)),
+            high=Change(host=host, unblocked=case.calls_mask(calls)),
             advice=advice,
             assumes="the step repeats with the same sizes, so that the cache can serve it; it keeps that memory",
         )
@@ -141,7 +140,7 @@ def garbage_collection(case: Case) -> list[Proposal]:
     """
     waiting_ns = case.step_idle_ns("idle_gc")
     _, start, end = case.host_causes["idle_gc"]
-    inside = _is_in(case, start)
+    inside = case.is_in_window(start)
     if waiting_ns < SMALLEST_SHARE * case.step_ns or not inside.any():
         return []
     gone = Change(host=case.host_without_cause("idle_gc"))
@@ -227,18 +226,6 @@ def warm_up(case: Case) -> list[Proposal]:
             assumes="the program runs many steps; a first step's cost is paid once",
         )
     ]
-
-
-def _is_in(case: Case, time: Ints) -> NDArray[np.bool_]:
-    bounds = case.placed.recording.steps.boundaries
-    inside: NDArray[np.bool_] = (time >= bounds[0]) & (time < bounds[-1])
-    return inside
-
-
-def _mask(case: Case, calls: Ints) -> NDArray[np.bool_]:
-    mask = np.zeros(len(case.placed.recording.trace.calls.name), np.bool_)
-    mask[calls] = True
-    return mask
 
 
 RULES: Final[tuple[Rule, ...]] = (

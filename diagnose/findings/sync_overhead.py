@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from diagnose.distinct import all_but, distinct, is_any
 from diagnose.findings.case import Case, Proposal
@@ -75,9 +74,9 @@ def synchronisation(case: Case) -> list[Proposal]:
             evidence=_wait_evidence(case, found),
             where=found.places,
             cells=_CELLS,
-            low=Change(unblocked=_mask(case, kept)),
-            mid=Change(unblocked=_mask(case, found.calls)),
-            high=Change(unblocked=_mask(case, found.calls), removed=own, host=replayer.host_without(ops=ops)),
+            low=Change(unblocked=case.calls_mask(kept)),
+            mid=Change(unblocked=case.calls_mask(found.calls)),
+            high=Change(unblocked=case.calls_mask(found.calls), removed=own, host=replayer.host_without(ops=ops)),
             advice="\n".join(_advice(case, found, is_explicit=is_explicit)),
             assumes="a profiler or timer that synchronises by itself does so in no other run"
             if is_explicit
@@ -103,26 +102,14 @@ def pageable_copies(case: Case) -> list[Proposal]:
             evidence=_wait_evidence(case, found),
             where=found.places,
             cells=_CELLS,
-            low=Change(unblocked=_mask(case, kept)),
-            mid=Change(unblocked=_mask(case, found.calls)),
-            high=Change(unblocked=_mask(case, found.calls), host=case.replayer.host_without(calls=found.calls)),
+            low=Change(unblocked=case.calls_mask(kept)),
+            mid=Change(unblocked=case.calls_mask(found.calls)),
+            high=Change(unblocked=case.calls_mask(found.calls), host=case.replayer.host_without(calls=found.calls)),
             advice="loader = DataLoader(dataset, pin_memory=True)\n"
             "x = x.to(device, non_blocking=True)   # from x.pin_memory(), made once",
             assumes="pinned memory for every tensor that is copied; the host may not change it before the copy is done",
         )
     ]
-
-
-def _is_in(case: Case, time: Ints) -> NDArray[np.bool_]:
-    bounds = case.placed.recording.steps.boundaries
-    inside: NDArray[np.bool_] = (time >= bounds[0]) & (time < bounds[-1])
-    return inside
-
-
-def _mask(case: Case, calls: Ints) -> NDArray[np.bool_]:
-    mask = np.zeros(len(case.placed.recording.trace.calls.name), np.bool_)
-    mask[calls] = True
-    return mask
 
 
 def _blocking(case: Case, *, pageable: bool) -> Ints:
@@ -135,7 +122,7 @@ def _blocking(case: Case, *, pageable: bool) -> Ints:
     to_device = [name for name in names if copy_direction(trace.strings[name]) == "host_to_device"]
     copies = items.call[is_any(items.name, to_device) & (items.call >= 0)]
     ops = distinct(trace.calls.op[copies])
-    rows = np.flatnonzero(recording.links.is_blocking & _is_in(case, trace.calls.start))
+    rows = np.flatnonzero(recording.links.is_blocking & case.is_in_window(trace.calls.start))
     # A pageable copy may be two calls of one op: the copy, and the wait for it.
     is_copy = np.isin(rows, copies) | ((trace.calls.op[rows] >= 0) & np.isin(trace.calls.op[rows], ops))
     chosen: Ints = rows[is_copy == pageable]
