@@ -25,8 +25,9 @@ help:
 demo: $(VENV)/demo.stamp
 	$(BIN)/diagnose demo -o $(OUT)
 
+# worksteal keeps a module's tests together too; loadgroup and loadfile hang once a worker has died (xdist 3.8).
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check

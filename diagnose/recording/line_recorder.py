@@ -13,11 +13,6 @@ from diagnose.recording.recorder import Options, Recorder, Recording
 
 LINES_MARK: Final = "diagnose.lines"
 
-NOT_IN_A_JOB: Final = (
-    "no source lines: recording stacks may crash the process of a distributed job (torch 2.13); stacks=True takes them"
-)
-"""Of 20 jobs of two gloo ranks with such a step three died in the profiler, of 24 without one none did."""
-
 
 class LineRecorder:
     """Records what runs between ``begin`` and ``end``. Nothing of it is timed, and no device activity is kept.
@@ -36,9 +31,6 @@ class LineRecorder:
     def begin(self, recordings: Sequence[Recording]) -> None:
         """Records from now on, for ``recordings``; does nothing where there are none."""
         if not recordings:
-            return
-        if _is_distributed():
-            _say(recordings, NOT_IN_A_JOB)
             return
         recorder = Recorder(self._options)
         try:
@@ -62,16 +54,7 @@ class LineRecorder:
             _note(recordings, error)
 
 
-def _is_distributed() -> bool:
-    import torch
-
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
 def _note(recordings: Sequence[Recording], error: Exception) -> None:
-    _say(recordings, f"the step for the source lines could not be recorded: {type(error).__name__}: {error}")
-
-
-def _say(recordings: Sequence[Recording], note: str) -> None:
+    note = f"the step for the source lines could not be recorded: {type(error).__name__}: {error}"
     for recording in recordings:
         recording.extras = msgspec.structs.replace(recording.extras, notes=(*recording.extras.notes, note))

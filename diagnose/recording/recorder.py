@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from diagnose.errors import DiagnoseError, UsageError
 from diagnose.recording.answers import with_outputs
 from diagnose.recording.gathering import GcClock, gather
 from diagnose.recording.line_step import LineStep, with_places
-from diagnose.trace.embed import append_key
+from diagnose.recording.open_ranges import close_ranges, python_ranges, remember_unfinished, wait_for_unfinished
+from diagnose.trace.embed import append_key, has_unfinished
 from diagnose.trace.extras import Extras, encode_extras
 
 _OLDEST_TORCH: Final = (2, 11)
@@ -158,31 +160,37 @@ class Recorder:
         self._profiler: Any = None
         self._mark: Any = None
         self._gc = GcClock()
+        self._older_ranges = weakref.WeakSet[Any]()
         self.is_recording = False
 
     def prepare(self) -> None:
         """Starts the profiler's machinery, so that its cost falls before the recording."""
+        import torch
+        from torch._C._profiler import _ExperimentalConfig
         from torch.profiler import ProfilerActivity, profile
 
         activities = [ProfilerActivity.CPU]
+        on_cuda = self._options.device and torch.cuda.is_available()
         if self._options.device and has_accelerator():
-            import torch
-
-            activities.append(ProfilerActivity.CUDA if torch.cuda.is_available() else ProfilerActivity.XPU)
+            activities.append(ProfilerActivity.CUDA if on_cuda else ProfilerActivity.XPU)
         with quiet_kineto():
             self._profiler = profile(
                 activities=activities,
                 record_shapes=self._options.shapes,
                 with_stack=self._options.stacks,
                 profile_memory=self._options.memory,
+                # What a stream waited for: without these events such idle time has no cause.
+                experimental_config=_ExperimentalConfig(enable_cuda_sync_events=True) if on_cuda else None,
             )
             self._profiler.prepare_trace()
 
     def begin(self) -> None:
         """Records from now on. The devices are drained first, so that nothing older runs inside."""
+        wait_for_unfinished()
         if self._profiler is None:
             self.prepare()
         drain_devices()
+        self._older_ranges = python_ranges()
         with quiet_kineto():
             self._profiler.start_trace()
         self.is_recording = True
@@ -214,6 +222,7 @@ class Recorder:
             if not profiler._is_profiler_enabled:  # noqa: SLF001
                 self._profiler = None
                 raise DiagnoseError("another torch.profiler ran inside the block and ended its recording; run only one")
+            close_ranges(self._older_ranges)
             self._profiler.stop_trace()
 
     def discard(self) -> None:
@@ -256,4 +265,6 @@ def save_profiler(profiler: Any, path: Path, *, has_shapes: bool, has_stacks: bo
     results.save(str(path))
     if not path.is_file() or path.stat().st_size == 0:
         raise DiagnoseError(f"the recording could not be written to {path.parent} (disk full?)")
+    if has_unfinished(path):
+        remember_unfinished()
     return extras

@@ -5,6 +5,7 @@ Nothing here parses the file: a recording can be larger than memory has room for
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import shutil
@@ -24,6 +25,7 @@ _NEW_FILE_MODE: Final = 0o666
 
 _TRACE_NAME: Final = re.compile(rb',?\s*"traceName":\s*"(?:[^"\\]|\\.)*"(?=\s*\}\s*$)')
 """Kineto's last key repeats the path that the file was first written to, which says nothing to anyone."""
+_UNFINISHED: Final = re.compile(rb'"finished":\s*false')
 _BASE_TIME: Final = re.compile(rb'"baseTimeNanoseconds":\s*(\d{1,19})\b')
 
 
@@ -52,6 +54,12 @@ def base_time_ns(path: Path) -> int | None:
         head = file.read(_HEAD_BYTES)
     found = _BASE_TIME.search(head, 0, head.find(b'"traceEvents"') if b'"traceEvents"' in head else len(head))
     return int(found.group(1)) if found else None
+
+
+def has_unfinished(path: Path) -> bool:
+    """Whether an event had not ended when the recording did; Kineto marks those."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        return _UNFINISHED.search(text) is not None
 
 
 def save_copy(source: Path, target: str | os.PathLike[str]) -> Path:

@@ -21,6 +21,10 @@ _LONE_SURROGATE: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
 _NOT_JSON_NUMBER: Final = re.compile(rb"([:,\[]\s*)-?(?:nan|inf|NaN|Infinity|NAN|INF)(?=\s*[,}\]])")
+_QUOTED_NAME: Final = re.compile(
+    rb'(?<="name": ")(?!(?:[^"\\\n]|\\.)*"\s*[,}])((?:[^"\\\n]|\\.)*"[^\n]*?)(?="\s*,\s*"pid":)'
+)
+"""An annotation's name with quotation marks inside, which Kineto writes as they are (torch 2.13)."""
 
 
 class File(Struct, rename="camel"):
@@ -142,10 +146,11 @@ def _no_json(label: str, error: Exception) -> TraceError:
 
 def _clean(content: bytes) -> bytes:
     """Without what some writers print though JSON does not have it: bare nan and inf, raw control characters, halves of
-    surrogate pairs, bytes that are no UTF-8.
+    surrogate pairs, bytes that are no UTF-8, quotation marks inside names.
     """
     text = content.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace").encode()
     text = _LONE_SURROGATE.sub(rb"\\ufffd", _CONTROL.sub(b" ", text))
+    text = _QUOTED_NAME.sub(lambda found: re.sub(rb'(?<!\\)"', rb"\"", found[1]), text)
     return _NOT_JSON_NUMBER.sub(rb"\1null", text)
 
 

@@ -19,10 +19,7 @@ from diagnose import schema
 from diagnose.reading import read
 from diagnose.render.html import to_html
 
-pytestmark = [
-    pytest.mark.skipif(find_browser() is None, reason="needs chromium"),
-    pytest.mark.xdist_group("browser"),  # one worker, one browser
-]
+pytestmark = pytest.mark.skipif(find_browser() is None, reason="needs chromium")
 
 ROOTS = "const [figure, table] = Bokeh.documents[0].roots();"
 SELECTED = f"(() => {{ {ROOTS} return table.source.selected.indices; }})()"

@@ -1,5 +1,6 @@
 """``diagnose run``: scripts unchanged, their arguments and exit status kept, a report however they end."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from diagnose.cli import main
+from diagnose.trace.embed import has_unfinished
 
 pytest.importorskip("torch")
 
@@ -188,3 +190,22 @@ def test_torchrun_gives_one_file_a_rank_and_one_page(script, tmp_path):
     assert ran.returncode == 0, ran.stderr
     assert sorted(path.name for path in out.iterdir()) == ["rank0.json.gz", "rank1.json.gz"]
     assert ran.stdout.count("Verdict: ") == 1
+
+
+def test_no_recording_leaves_a_range_of_torchs_open(script, tmp_path):
+    """A loop's steps end inside the range that torch records around an optimizer's step."""
+    assert main(["run", "--warmup", "1", "--active", "2", "-o", str(tmp_path / "out"), script(TRAINING)]) == 0
+    (saved,) = (tmp_path / "out").glob("rank*.json.gz")
+    (tmp_path / "trace.json").write_bytes(gzip.decompress(saved.read_bytes()))
+    assert not has_unfinished(tmp_path / "trace.json")
+
+
+def test_a_loop_inside_a_range_goes_on_and_is_reported(script, capfd):
+    inside = "".join(f"    {line}\n" for line in TRAINING.splitlines())
+    status, report, _, out = run_json(
+        capfd, "--warmup", "1", "--active", "2",
+        script("import torch\nwith torch.profiler.record_function('everything'):\n" + inside),
+    )  # fmt: skip
+    assert status == 0
+    assert "trained with" in out
+    assert ops(report)["aten::addmm"] == 4

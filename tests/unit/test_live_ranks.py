@@ -26,18 +26,19 @@ rank = dist.get_rank()
 model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(128, 128))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 with diagnose.profile(wait=1, warmup=1, active=3, out=sys.argv[1]) as p:
-    for _ in range(5):
+    for _ in range(7):
         batch = torch.randn(32, 128)
         if rank == 2:
             time.sleep(0.06)
             for _ in range(3):
                 batch = batch @ torch.randn(128, 1024) @ torch.randn(1024, 128)
-        model(batch).sum().backward()
+        model(batch).sum().backward()  # the call
         optimizer.step()
         optimizer.zero_grad()
         p.step()
 dist.destroy_process_group()
 """
+CALL = f"job.py:{1 + [line.endswith('# the call') for line in SCRIPT.splitlines()].index(True)}"
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +50,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 0, done.stderr[-3000:]
     return home / "out"
-
-
-pytestmark = pytest.mark.xdist_group("torchrun")
 
 
 def test_every_rank_writes_its_own_file(folder: Path) -> None:
@@ -89,3 +87,9 @@ def test_waiting_is_communication_in_each_ranks_own_report(folder: Path) -> None
 
 def test_one_clock_needs_no_correction(folder: Path) -> None:
     assert not any(row.is_applied for row in diagnose.read_ranks(folder).offsets)
+
+
+def test_every_ranks_kernels_have_their_lines(folder: Path) -> None:
+    """They come from one step more, with stacks, also where gloo's threads are about."""
+    for report in diagnose.read_ranks(folder).reports.values():
+        assert {place.line for row in report.kernels if row.op == "aten::addmm" for place in row.places} == {CALL}

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("wheel")  # the wheel is built once: one worker runs these
-
 SHIPPED = ("diagnose", "kernels", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 
 

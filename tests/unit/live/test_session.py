@@ -350,3 +350,14 @@ def test_a_torch_profiler_inside_costs_the_recording_and_not_the_process() -> No
     with diagnose.profile() as again:
         torch.ones(4).sum()
     assert again.report is not None
+
+
+def test_a_name_with_quotation_marks_costs_nothing() -> None:
+    """Kineto writes them as they are, which is no JSON."""
+    with diagnose.profile() as p:
+        for name in ('a "quoted" name', '"', 'ends in "quotes"', "plain, then", 'back\\slash and "'):
+            with torch.profiler.record_function(name):
+                work()
+    assert p.report is not None
+    found = {row.annotation for row in p.report.document.annotations}
+    assert {'a "quoted" name', 'ends in "quotes"', "plain, then"} <= found
