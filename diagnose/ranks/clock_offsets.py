@@ -17,6 +17,8 @@ from diagnose.trace.tables import Ints
 
 _SURE: Final = 2.0
 """An offset below this many times its uncertainty is not told from none."""
+_FEW: Final = 8
+"""Collectives below which the uncertainty is half of their whole range, not of the middle half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,9 @@ def _one(rank: int, reference: int, found: Mapping[int, ClockOffset], meetings: 
     theirs = np.array([pair[1] for pair in pairs], np.int64) - np.array([pair[2] for pair in pairs], np.int64)[:, None]
     difference = mine[:, 1] - theirs[:, 1]
     offset = int(np.median(difference))
-    spread = int(np.subtract(*np.percentile(difference, [75, 25])) // 2)
+    # Quartiles of a few say little: a busy host delays single ranks by milliseconds.
+    within = [75, 25] if len(difference) >= _FEW else [100, 0]
+    spread = int(np.subtract(*np.percentile(difference, within)) // 2)
     uncertainty = spread + max(pair[3].uncertainty_ns or 0 for pair in pairs)
     low, high = int((mine[:, 0] - theirs[:, 1]).max()), int((mine[:, 1] - theirs[:, 0]).min())
     # What moved the data may as well have ended later here: below the shortest stay it is no matter of clocks.

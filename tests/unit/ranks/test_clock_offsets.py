@@ -43,10 +43,16 @@ def test_what_moving_explains_is_not_the_clocks():
     assert not found[1].is_applied
 
 
-def test_the_uncertainty_is_half_the_middle_halfs_spread():
-    late = [0, 100, 200, 300, 400]
+@pytest.mark.parametrize(
+    ("late", "offset", "uncertainty"),
+    [
+        (range(0, 900, 100), 400, 200),  # quartiles 200 and 600
+        ([0, 100, 200, 300, 400], 200, 200),  # of so few the whole range
+    ],
+)
+def test_the_uncertainty_is_half_the_middle_halfs_spread(late, offset, uncertainty):
     found = estimate_offsets([0, 1], [meeting({0: 0, 1: 0}, 50, None, {1: ns}) for ns in late])
-    assert (found[1].offset_ns, found[1].uncertainty_ns) == (200, 100)
+    assert (found[1].offset_ns, found[1].uncertainty_ns) == (offset, uncertainty)
 
 
 def test_ranks_that_never_meet_the_first_are_reached_over_others():
