@@ -10,20 +10,18 @@ import gc
 import platform
 import threading
 import time
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from diagnose.processor import cpu_facts
 from diagnose.recording.call_stacks import places_of_tree
 from diagnose.trace.chrome import collector_off
-from diagnose.trace.embed import base_time_ns
+from diagnose.trace.embed import base_time_ns, ids_with_lists
 from diagnose.trace.extras import AcceleratorFacts, Arithmetic, CodePlace, Extras, GcRun, ListTensor
-
-_TENSOR_LIST: Final = "List[Tensor]"
-"""How torch's schemas spell the type of an argument that holds several tensors."""
 
 
 class GcClock:
@@ -60,18 +58,19 @@ class GcClock:
         )
 
 
-def gather(results: Any, *, has_shapes: bool, has_stacks: bool) -> Extras:
+def gather(results: Any, path: Path, *, has_shapes: bool, has_stacks: bool) -> Extras:
     """All that is known when a recording has just ended.
 
     Args:
         results: ``prof.profiler.kineto_results``.
+        path: Where it was saved.
         has_shapes: Whether shapes were recorded (without them there are no lists to keep).
         has_stacks: Whether stacks were.
     """
     import torch
 
     with collector_off():
-        lists, arguments = tensor_lists(results) if has_shapes else ((), {})
+        lists, arguments = tensor_lists(results, ids_with_lists(path)) if has_shapes else ((), {})
         places, op_places, notes = _places(results) if has_stacks else ((), {}, ())
     return Extras(
         tool_version=_version_of("torch-diagnose"),
@@ -99,44 +98,47 @@ def _places(results: Any) -> tuple[tuple[CodePlace, ...], dict[int, int], tuple[
     return places, dict(op_places), ()
 
 
-class _ListOps(dict[str, bool]):
-    """Whether an op may take a list of tensors, by name: as its schema says; unknown names may."""
+def tensor_lists(
+    results: Any, wanted: Sequence[int]
+) -> tuple[tuple[tuple[ListTensor, ...], ...], dict[int, dict[int, int]]]:
+    """The lists of tensors that ops were given, equal ones once; the file loses their dtypes, and long ones whole.
 
-    def __missing__(self, name: str) -> bool:
-        import torch
-
-        try:
-            # No public door leads to an operator's schemas by name.
-            schemas = torch._C._jit_get_schemas_for_operator(name)  # noqa: SLF001
-        except RuntimeError:  # a name without a namespace
-            schemas = []
-        types = [str(argument.type) for schema in schemas for argument in schema.arguments]
-        self[name] = not schemas or any(_TENSOR_LIST in spelled for spelled in types)
-        return self[name]
-
-
-def tensor_lists(results: Any) -> tuple[tuple[tuple[ListTensor, ...], ...], dict[int, dict[int, int]]]:
-    """Every list of tensors that an op was given, equal ones once; the file loses their dtypes, and long ones whole.
+    Args:
+        results: ``prof.profiler.kineto_results``.
+        wanted: The External ids of the ops with lists, ascending. Only the branches with them are looked at: the tree
+            comes node by node, which takes seconds where there are a million.
 
     Returns:
         The distinct lists, and ``{External id: {argument index: index of its list}}``.
     """
     interned = _Interned()
     found: dict[int, dict[int, int]] = {}
-    may_take_lists = _ListOps()
-    pending = list(results.experimental_event_tree())
+    lanes: dict[int, list[Any]] = {}
+    for root in results.experimental_event_tree() if wanted else ():
+        lanes.setdefault(root.start_tid, []).append(root)
+    pending = [(siblings, wanted) for siblings in lanes.values()]
     while pending:
-        node = pending.pop()
-        children = node.children
-        if children:
-            pending.extend(children)
-        if not may_take_lists[node.name]:
-            continue
-        inputs = getattr(node.extra_fields, "inputs", ())
-        arguments = {i: interned.list_id(value) for i, value in enumerate(inputs) if _is_tensor_list(value)}
-        if arguments:
-            found[node.correlation_id] = arguments
+        for node, inside in _holding(*pending.pop()):
+            pending.append((node.children, inside))
+            if node.correlation_id == inside[0]:
+                inputs = enumerate(getattr(node.extra_fields, "inputs", ()))
+                found[inside[0]] = {i: interned.list_id(value) for i, value in inputs if _is_tensor_list(value)}
     return tuple(interned.lists), found
+
+
+def _holding(siblings: Sequence[Any], wanted: Sequence[int]) -> Iterator[tuple[Any, Sequence[int]]]:
+    """Those of one thread's successive nodes that may be or hold a wanted one, and which.
+
+    A thread's ops are numbered as they begin: below a node are the numbers from its own to the next one's. What is no
+    op (a Python function, an allocation) has none.
+    """
+    ids = [node.correlation_id for node in siblings]
+    until = len(wanted)
+    for node, number in zip(reversed(siblings), reversed(ids), strict=True):
+        first = bisect_left(wanted, number) if number else 0
+        if first < until:
+            yield node, wanted[first:until]
+        until = first if number else until
 
 
 def _is_tensor_list(value: Any) -> bool:

@@ -260,11 +260,9 @@ def save_profiler(profiler: Any, path: Path, *, has_shapes: bool, has_stacks: bo
     results = profiler.profiler.kineto_results if profiler.profiler is not None else None
     if results is None:
         raise DiagnoseError("nothing was recorded")
-    # Before saving: the tree is then still whole, and a full disk costs the file alone.
-    extras = gather(results, has_shapes=has_shapes, has_stacks=has_stacks)
     results.save(str(path))
     if not path.is_file() or path.stat().st_size == 0:
         raise DiagnoseError(f"the recording could not be written to {path.parent} (disk full?)")
     if has_unfinished(path):
         remember_unfinished()
-    return extras
+    return gather(results, path, has_shapes=has_shapes, has_stacks=has_stacks)

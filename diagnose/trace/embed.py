@@ -25,6 +25,9 @@ _NEW_FILE_MODE: Final = 0o666
 
 _TRACE_NAME: Final = re.compile(rb',?\s*"traceName":\s*"(?:[^"\\]|\\.)*"(?=\s*\}\s*$)')
 """Kineto's last key repeats the path that the file was first written to, which says nothing to anyone."""
+_EXTERNAL_ID: Final = b'"External id": '
+_NUMBER: Final = re.compile(rb"\d{1,18}")
+_LIST: Final = re.compile(rb'"TensorList"')
 _UNFINISHED: Final = re.compile(rb'"finished":\s*false')
 _BASE_TIME: Final = re.compile(rb'"baseTimeNanoseconds":\s*(\d{1,19})\b')
 
@@ -60,6 +63,17 @@ def has_unfinished(path: Path) -> bool:
     """Whether an event had not ended when the recording did; Kineto marks those."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
         return _UNFINISHED.search(text) is not None
+
+
+def ids_with_lists(path: Path) -> list[int]:
+    """The External ids of the ops that were given a list of tensors, ascending."""
+    found = set()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        for each in _LIST.finditer(text):
+            number = _NUMBER.match(text, text.rfind(_EXTERNAL_ID, 0, each.start()) + len(_EXTERNAL_ID))
+            if number is not None:
+                found.add(int(number[0]))
+    return sorted(found)
 
 
 def save_copy(source: Path, target: str | os.PathLike[str]) -> Path:
