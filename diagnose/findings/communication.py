@@ -1,6 +1,7 @@
 """Rules about collectives: nothing beside them, a slow link, many small ones. ``sending`` says what a transfer takes.
 
-Rules about their bytes are in ``collective_bytes``, about copies between host and device in ``host_copies``.
+Rules about their bytes are in ``collective_bytes`` and ``collective_weights``, about copies between host and device in
+``host_copies``.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from diagnose.findings import collective_bytes, host_copies
+from diagnose.findings import collective_bytes, collective_weights, host_copies
 from diagnose.findings.case import Case, Proposal
 from diagnose.findings.engine import Rule
 from diagnose.findings.retiming import all_but_first, gap_of, ns_per_step, rate_of
 from diagnose.findings.sending import (
+    ONE_NODE,
     Nanoseconds,
     Sent,
     best_bytes_per_s,
@@ -36,9 +38,6 @@ REACHED: Final = 0.6
 
 SLOW: Final = 0.3
 """Below this share of the link in the best of all calls, something other than the message decides: half of REACHED."""
-
-ONE_NODE: Final = 8
-"""Ranks that fit a node of the boards with such links; between nodes the network counts, which no recording names."""
 
 SMALL_NS: Final = 5_000.0
 """A message that the link needs less than this for takes latency and little else: below any of NCCL's latencies."""
@@ -286,5 +285,6 @@ RULES: Final[tuple[Rule, ...]] = (
     slow_link,
     small_collectives,
     *collective_bytes.RULES,
+    *collective_weights.RULES,
     *host_copies.RULES,
 )

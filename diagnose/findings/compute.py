@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from diagnose.findings import operations, precision, shared_inputs, sizes
+from diagnose.findings import attention_kernels, operations, precision, precision_names, shared_inputs, sizes
 from diagnose.findings.engine import Rule
 
-RULES: Final[tuple[Rule, ...]] = (*precision.RULES, *sizes.RULES, *operations.RULES, *shared_inputs.RULES)
+RULES: Final[tuple[Rule, ...]] = (
+    *precision.RULES,
+    *precision_names.RULES,
+    *sizes.RULES,
+    *operations.RULES,
+    *shared_inputs.RULES,
+    *attention_kernels.RULES,
+)

@@ -22,18 +22,23 @@ def data_loading(case: Case) -> list[Proposal]:
     """The step waits for the next batch; on a CPU the ops that make it count too.
 
     Loading in W workers beside the step leaves, of T ns of loading, T / W less the rest of the step: low with 2
-    workers, mid with 4, high: nothing is left.
+    workers, mid with 4, high: nothing is left. On a CPU workers and step share the cores: a step is never shorter than
+    all work over all cores. The rest of it keeps torch's threads busy: all (low), half of the others (mid), one (high);
+    what loading does outside ops is work too: all of it (low), half (mid), none, files and the network (high).
     """
     steps, loading = max(1, len(case.steps)), _loading(case)
-    waiting_ns = case.step_idle_ns("idle_data") + int(case.replayer.duration[loading].sum()) // steps
+    idle_ns, ops_ns = case.step_idle_ns("idle_data"), int(case.replayer.duration[loading].sum()) // steps
+    waiting_ns = idle_ns + ops_ns
     if waiting_ns < SMALLEST_SHARE * case.step_ns:
         return []
     rest_ns, groups = max(0, case.step_ns - waiting_ns), _mostly(case, loading)
     has_workers = any("MultiProcessingDataLoader" in text for text in case.placed.recording.trace.strings)
+    cores, threads = _cores(case)
 
-    def beside(workers: float) -> Change:
-        left_ns = max(0.0, waiting_ns / workers - rest_ns)
-        return Change(host=case.host_without_cause("idle_data", keep=left_ns / waiting_ns))
+    def beside(workers: float, busy: float, outside: float) -> Change:
+        shared_ns = (ops_ns + outside * idle_ns + rest_ns * min(busy, cores)) / cores
+        left_ns = max(0.0, waiting_ns / workers - rest_ns, shared_ns - rest_ns)
+        return Change(host=case.host_without_cause("idle_data", keep=min(1.0, left_ns / waiting_ns)))
 
     return [
         Proposal(
@@ -45,16 +50,25 @@ def data_loading(case: Case) -> list[Proposal]:
                 "waiting_share": round(min(1.0, waiting_ns / case.step_ns), 3),
                 "rest_of_step_ns": rest_ns,
                 "loads_in_workers": "yes" if has_workers else "no",
+                **({"cores": round(cores), "threads": round(threads)} if math.isfinite(cores) else {}),
             },
             where=case.where(groups) if groups else case.idle_places("idle_data"),
             cells=[Cell(None, "idle_data"), *case.cells(groups), Cell(None, "idle_launch")],
-            low=beside(2),
-            mid=beside(4),
-            high=beside(math.inf),
+            low=beside(2, threads, 1.0),
+            mid=beside(4, (1 + threads) / 2, 0.5),
+            high=beside(math.inf, 1, 0.0),
             advice=_loader_advice(has_workers=has_workers, pinned="" if case.is_cpu else "pin_memory=True, "),
             assumes="as many free cores as workers, and the file system keeps up; handing a batch over costs nothing",
         )
     ]
+
+
+def _cores(case: Case) -> tuple[float, float]:
+    """Cores that a CPU's step and its workers share, and torch's threads; no limit where none is known."""
+    facts = None if case.extras is None else case.extras.cpu
+    if not case.is_cpu or facts is None or not facts.physical_cores:
+        return math.inf, 1.0
+    return float(facts.physical_cores), float(facts.threads or 1)
 
 
 def _loader_advice(*, has_workers: bool, pinned: str) -> str:

@@ -11,6 +11,7 @@ from diagnose.findings.memory_layout import channels_last, reordering_copies, we
 from diagnose.findings.memory_lookup import dense_embedding_gradient, indexing_backward
 from diagnose.findings.memory_optimizer import unfused_optimizer
 from diagnose.findings.memory_recompute import recomputed_activations
+from diagnose.findings.memory_saved import saved_activations
 from diagnose.findings.memory_weights import cache_bandwidth, weight_bandwidth
 
 RULES: Final[tuple[Rule, ...]] = (
@@ -23,6 +24,7 @@ RULES: Final[tuple[Rule, ...]] = (
     cache_bandwidth,
     unfused_optimizer,
     recomputed_activations,
+    saved_activations,
     dense_embedding_gradient,
     indexing_backward,
 )

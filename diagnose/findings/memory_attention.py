@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from diagnose.distinct import distinct, is_any
 from diagnose.findings.case import Case, Proposal
 from diagnose.findings.ordering import Ordered, in_launch_order, joined, moved_bytes, rates, tensors_of
+from diagnose.findings.sdpa_fallback import ASSUMED, falls_back
 from diagnose.schema import Interval
 from diagnose.trace.tables import Ints
 from diagnose.work import Op
@@ -74,7 +75,7 @@ def unfused_attention(case: Case) -> list[Proposal]:
 
     Each attention becomes one kernel: the matmuls' own roof times (5/4 of them in the backward pass) or its bytes
     without the scores, whichever is longer, at ``EFFICIENCY`` of the roof. The kernels between the matmuls that touch
-    as many numbers as there are scores go.
+    as many numbers as there are scores go. Nothing where torch would not fuse it either (``sdpa_fallback``).
     """
     softmaxes = {group: scores for group in _groups(case, _SOFTMAX) if (scores := _scores(case.op(group)))}
     if not softmaxes:
@@ -87,7 +88,18 @@ def unfused_attention(case: Case) -> list[Proposal]:
         for is_backward in (False, True)
         if len((attentions := _attentions(case, ordered, softmaxes, products, (scores, is_backward))).first)
     ]
+    slow = {each.scores for each in found if _stays_slow(case, ordered, each, products)}
+    found = [each for each in found if each.scores not in slow]
     return _proposal(case, ordered, found, products) if found else []
+
+
+def _stays_slow(case: Case, ordered: Ordered, each: Found, products: dict[int, Product]) -> bool:
+    """Whether torch's own attention on this CPU would not fuse one of them; asked of the forward pass."""
+    if not case.is_cpu or each.is_backward:
+        return False
+    pairs = set(zip(ordered.group[each.first].tolist(), ordered.group[each.last].tolist(), strict=True))
+    has_other_values = any(products[first].left[2] != products[last].right[2] for first, last in pairs)
+    return has_other_values or falls_back(case, ordered, each.scores, each.softmax, each.last)
 
 
 def _groups(case: Case, names: frozenset[str]) -> list[int]:
@@ -198,7 +210,7 @@ def _proposal(case: Case, ordered: Ordered, found: Sequence[Found], products: di
             gap_ns=Interval(*gaps),
             advice=_advice(case, ordered, found),
             assumes="no caller needs the attention weights; results differ by rounding; head width at most 256; "
-            "the scores are divided by its square root, else pass scale=",
+            "the scores are divided by its square root, else pass scale=" + (ASSUMED if case.is_cpu else ""),
         )
     ]
 

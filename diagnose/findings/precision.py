@@ -130,7 +130,7 @@ def float32_products(case: Case) -> list[Proposal]:
             mid=change.mid,
             high=change.high,
             gap_ns=change.gap_ns,
-            advice=_autocast(case, half),
+            advice=autocast(case, half),
             assumes=f"the model tolerates {half} (check the loss or the accuracy); weights stay float32 and "
             "autocast casts them once a step"
             + ("; beyond what TF32 gives" if any(_as_tf32(case, group) for group in groups) else ""),
@@ -189,7 +189,8 @@ _FLOAT8_INFERENCE: Final = (
 )
 
 
-def _autocast(case: Case, half: str) -> str:
+def autocast(case: Case, half: str) -> str:
+    """Code that runs a model's products in a 16-bit type."""
     if case.is_cpu:
         return f"with torch.autocast('cpu', dtype=torch.{half}):\n    output = model(batch)"
     forward = f"with torch.autocast('cuda', dtype=torch.{half}):\n    loss = criterion(model(batch), target)"

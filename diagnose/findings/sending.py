@@ -28,6 +28,9 @@ LARGE_NS: Final = 20_000.0
 """A message that the link needs at least this long for is large: about what NCCL needs for no message at all over
 eight ranks (its tuning table, quickest ring protocol in a node: 6.6 us and 0.6 us for each of 2 (n - 1) hops)."""
 
+ONE_NODE: Final = 8
+"""Ranks that fit a node of the boards with such links; between nodes the network counts, which no recording names."""
+
 KERNEL_PARTS: Final = (
     "compute_roof", "compute_above_roof", "memory_roof", "memory_above_roof", "small_kernels", "uncosted",
 )  # fmt: skip
@@ -62,6 +65,11 @@ class Sent(Struct, frozen=True):
     link_ns: float | None
     shortest_ns: float
     is_backward: bool
+
+    @property
+    def gathered(self) -> int:
+        """Numbers that come out of a gather: its input once a rank."""
+        return self.elements * self.ranks
 
     @property
     def is_large(self) -> bool:

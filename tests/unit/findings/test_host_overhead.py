@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from diagnose.analysis import analyse
@@ -15,7 +17,7 @@ from diagnose.findings.host_overhead import (
     warm_up,
 )
 from diagnose.findings.sync_overhead import pageable_copies, synchronisation
-from diagnose.schema import Finding
+from diagnose.schema import Finding, Interval
 from tests.builders import EPOCH_US, TraceBuilder
 
 LOADER = "enumerate(DataLoader)#_SingleProcessDataLoaderIter.__next__"
@@ -232,6 +234,68 @@ def test_on_a_cpu_the_ops_that_make_the_batch_count_as_loading() -> None:
     assert finding.recoverable_ns.low == finding.recoverable_ns.high == 400_000
     assert finding.where == ["aten::randn"]
     assert "pin_memory" not in finding.advice  # there is no device to copy to
+
+
+def loading_on_a_cpu(cores: int, threads: int) -> TraceBuilder:
+    """600 us of making a batch, 400 us of work."""
+    built = TraceBuilder(None)
+    built.step(0, 0, 1000)
+    built.annotation(LOADER, 0, 600)
+    built.op("aten::stack", 0, 600)
+    built.op("aten::mm", 600, 400)
+    built.top["diagnose"] = {"version": 1, "cpu": {"physical_cores": cores, "threads": threads}}
+    return built
+
+
+def test_workers_on_a_cpu_take_cores_from_the_step() -> None:
+    finding = found(loading_on_a_cpu(2, 2), data_loading)
+    assert finding is not None
+    # Two cores. The rest of the step on both: (600 + 2 x 400) / 2 = 700 us a step. On one and a half: 600; on one: 500.
+    assert finding.recoverable_ns == Interval(300_000, 400_000, 500_000)
+    assert (finding.evidence["cores"], finding.evidence["threads"]) == (2, 2)
+    assert finding.evidence["loads_in_workers"] == "no"
+
+
+def test_what_a_loader_waits_for_takes_no_core() -> None:
+    built = loading_on_a_cpu(2, 2)
+    built.events = [event for event in built.events if event["name"] != "aten::stack"]
+    finding = found(built, data_loading)
+    assert finding is not None
+    # As above if all 600 us are work; with half of them (300 + 1.5 x 400) / 2 = 450; none: the other 400 us are left.
+    assert finding.recoverable_ns == Interval(300_000, 550_000, 600_000)
+
+
+def test_one_core_has_no_time_for_workers() -> None:
+    assert found(loading_on_a_cpu(1, 1), data_loading) is None
+
+
+def test_many_cores_hide_all_that_workers_can() -> None:
+    finding = found(loading_on_a_cpu(16, 4), data_loading)
+    assert finding is not None
+    assert finding.recoverable_ns == Interval(600_000, 600_000, 600_000)  # 600 / 2 - 400 < 0
+
+
+def test_a_loader_that_moves_memory_on_the_cpu_is_told() -> None:
+    """Its own ops are memory's in the waterfall; that it is the loader's is said all the same, and first."""
+    torch = pytest.importorskip("torch")
+    import diagnose
+
+    class Pictures(torch.utils.data.Dataset):  # type: ignore[misc, name-defined]
+        def __len__(self) -> int:
+            return 256
+
+        def __getitem__(self, index: int) -> Any:
+            return (torch.zeros(3, 128, 128, dtype=torch.uint8).float() - 0.5) / 0.25
+
+    model = torch.nn.Linear(8, 8)
+    with diagnose.profile() as profiled:
+        for batch in torch.utils.data.DataLoader(Pictures(), batch_size=64):
+            model(batch[:, 0, 0, :8])
+    assert profiled.report is not None
+    (finding,) = (row for row in profiled.report.findings if row.rule == "data-loading")
+    assert finding.evidence["loads_in_workers"] == "no"
+    assert "num_workers=4" in finding.advice
+    assert finding.evidence["waiting_share"] > 0.5  # type: ignore[operator]
 
 
 def test_a_value_read_back_behind_a_synchronize_has_to_go_with_it() -> None:

@@ -176,6 +176,39 @@ def test_a_step_recorded_on_the_cpu_and_its_fused_counterpart(tmp_path: Path) ->
 # ---- Chains
 
 
+@pytest.mark.parametrize("kind", ["evaluated", "dropout", "learned bias", "wide values"])
+def test_a_cpu_is_promised_what_torch_fuses_there(kind: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    import diagnose
+
+    q, k = (torch.randn(2, 4, 128, 32, requires_grad=True) for _ in range(2))
+    v = torch.randn(2, 4, 128, 64 if kind == "wide values" else 32, requires_grad=True)
+    bias = torch.randn(4, 128, 128, requires_grad=kind == "learned bias")
+    drop = torch.nn.Dropout(0.1).train(kind == "dropout")
+
+    def written_out() -> Any:
+        return drop(torch.softmax((q @ k.transpose(-1, -2)) * 32**-0.5 + bias, -1)) @ v
+
+    def by_torch() -> Any:
+        fused = torch.nn.functional.scaled_dot_product_attention
+        return fused(q, k, v, attn_mask=bias[None], dropout_p=drop.p if drop.training else 0.0)
+
+    written_out().sum().backward()
+    with diagnose.profile() as profiled:
+        written_out().sum().backward()
+    profiled.save(tmp_path / "step.json.gz")
+    kept: list[Case] = []
+    analyse(read_trace(tmp_path / "step.json.gz"), keep=kept.append)
+    proposals = unfused_attention(kept[0])
+    # The rule and torch agree: what torch would compute by its math path is not promised.
+    with torch.profiler.profile() as profiled_torch:
+        by_torch()
+    is_fused = not any("attention_math" in event.name for event in profiled_torch.events())
+    assert is_fused == (kind == "evaluated")
+    assert bool(proposals) == is_fused
+    assert all("no dropout" in proposal.assumes for proposal in proposals)
+
+
 def floor_us(case: Case) -> float:
     return rate(case, "kernel_floor") * 1e6
 

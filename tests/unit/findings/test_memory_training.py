@@ -10,9 +10,11 @@ import pytest
 from diagnose.analysis import analyse
 from diagnose.findings.case import Case
 from diagnose.findings.engine import Rule, findings_of
+from diagnose.findings.memory_chains import pointwise_chains
 from diagnose.findings.memory_lookup import dense_embedding_gradient, indexing_backward
 from diagnose.findings.memory_optimizer import unfused_optimizer
 from diagnose.findings.memory_recompute import recomputed_activations
+from diagnose.findings.memory_saved import saved_activations
 from diagnose.schema import Finding, Interval
 from diagnose.trace.chrome import read_trace
 from tests.builders import TraceBuilder
@@ -111,9 +113,12 @@ X, W = ((4096, 4096), "bfloat16"), ((4096, 4096), "bfloat16")
 ENGINE = "autograd::engine::evaluate_function: MmBackward0"
 
 
-def trained(again: str | None) -> Case:
+def trained(again: str | None, peak: int | None = None) -> Case:
     """A matmul and a relu forward, and backward; ``again`` runs inside the backward pass."""
     stream = Stream()
+    if peak is not None:
+        memory = {"Total Allocated": peak, "Device Type": 1}
+        stream.built.event("cpu_instant_event", "[memory]", 1, None, **memory)["ph"] = "i"
     stream.run("aten::mm", [X, W], 300, **{"Sequence number": 5, "Fwd thread id": 0})
     stream.run("aten::relu", [X], 100, kernel="relu_kernel", **{"Sequence number": 6, "Fwd thread id": 0})
     engine = [(ENGINE, {"Sequence number": 5, "Fwd thread id": 1})]
@@ -138,6 +143,81 @@ def test_what_the_backward_pass_computes_again_has_a_price() -> None:
 
 def test_a_plain_backward_pass_computes_nothing_again() -> None:
     assert found(trained(None), recomputed_activations) is None
+
+
+def test_only_what_fits_beside_the_peak_of_memory_is_kept() -> None:
+    # The matmul's result is 33.6 MB, both results 67.1 MB; of 0.9 x 84.9 GB 20 MB are free at the peak.
+    free, result = 20_000_000, 2 * 4096 * 4096
+    peak = int(0.9 * 84942979072) - free
+    finding = found(trained("recomputed", peak), recomputed_activations)
+    assert finding is not None
+    assert finding.evidence["free_device_bytes"] == free
+    # Of the matmul's 300 us 20 / 33.6; of all 400 us 20 / 67.1 would be less, so that the matmul's is the most too.
+    dear = 300_000 * free / result
+    assert 400_000 * free / (2 * result) < dear
+    saves = finding.recoverable_ns
+    assert [saves.low, saves.mid, saves.high] == pytest.approx([dear] * 3, abs=2)
+    ample = found(trained("recomputed", 10**9), recomputed_activations)
+    assert ample is not None
+    assert ample.recoverable_ns == Interval(300_000, 300_000, 400_000)
+
+
+def test_a_full_device_has_no_room_for_activations() -> None:
+    assert found(trained("recomputed", 84_000_000_000), recomputed_activations) is None
+
+
+# ---- Saved, and cheaper to compute again
+
+
+GATE = ((4096, 16384), "bfloat16")
+"""134 MB: beyond any cache."""
+
+
+def gated(activation: str = "aten::silu", *, between: bool = True, again: int = 1, us: int = 200) -> Case:
+    """act(gate) * up forward; its backward, with the matmul of up's gradient between or not."""
+    stream = Stream()
+    plain = {"Fwd thread id": 0}
+    stream.run(activation, [GATE], 200, kernel="act", **{"Sequence number": 12}, **plain)
+    stream.run("aten::mm", [X, W], 300, **{"Sequence number": 14}, **plain)
+    stream.run("aten::mul", [GATE, GATE], 200, kernel="mul", **{"Sequence number": 15}, **plain)
+    engine = "autograd::engine::evaluate_function: Node0"
+    product, act = ([(engine, {"Sequence number": number, "Fwd thread id": 1})] for number in (15, 12))
+    for _ in range(2):
+        stream.under(product, "aten::mul", [GATE, GATE], us)
+    if between:
+        stream.under([(engine, {"Sequence number": 14, "Fwd thread id": 1})], "aten::mm", [X, W], 300)
+    for _ in range(again):
+        stream.under(act, f"{activation}_backward", [GATE, GATE], us)
+    return stream.case()
+
+
+@pytest.mark.parametrize("between", [True, False])
+def test_a_gate_is_cheaper_to_compute_again_than_to_read_back(between: bool) -> None:
+    case = gated(between=between)
+    finding = found(case, saved_activations)
+    assert finding is not None
+    dram = case.placed.hardware.ceilings[0].rate("dram")
+    assert dram is not None
+    tensor_ns = 2 * 4096 * 16384 / dram * 1e9
+    # Three kernels of three tensors each, 600 us, become one of five: four are spared at the full rate, or four ninths.
+    assert finding.recoverable_ns.low == pytest.approx(4 * tensor_ns, abs=2)
+    assert finding.recoverable_ns.mid == pytest.approx(600_000 * 4 / 9, abs=2)
+    assert finding.recoverable_ns.high == pytest.approx(600_000 - 5 * tensor_ns, abs=2)
+    assert finding.evidence["saved_bytes_per_step_not_needed"] == 2 * 4096 * 16384
+    # Together with the chain of the same kernels no more is promised than one kernel of five tensors leaves.
+    both = findings_of(case, [saved_activations, pointwise_chains])
+    backward = sum(row.recoverable_ns.high for row in both if row.rule == "saved-activations")
+    assert backward <= 600_000 - 5 * tensor_ns + 2
+    assert sum(row.recoverable_ns.mid for row in both) <= 1_000_000 * (1 - 8 / 14) + 2
+
+
+@pytest.mark.parametrize(
+    "case",
+    [gated("aten::sigmoid"), gated(again=0), gated(us=2)],
+    ids=["keeps its result", "no gradient of the gate", "in no time"],
+)
+def test_what_is_no_saved_gate_is_left_alone(case: Case) -> None:
+    assert saved_activations(case) == []
 
 
 # ---- Gradients of what was looked up
@@ -219,6 +299,21 @@ def test_a_large_table_with_few_rows_looked_up_is_found(kind: str, tmp_path: Pat
     assert (proposal.evidence["table_rows"], proposal.evidence["looked_up_rows"]) == (50_000, 64)
     assert proposal.evidence["table_bytes"] == 50_000 * 64 * 4
     assert dense_embedding_gradient(recorded(lambda: step(sparse), tmp_path)) == []
+
+
+def test_a_gated_layer_recorded_on_the_cpu_is_found(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    gate, up, down = (torch.nn.Linear(*sizes) for sizes in ((64, 2048), (64, 2048), (2048, 64)))
+    x = torch.randn(2048, 64)
+
+    def step(activation: Any) -> None:
+        down(activation(gate(x)) * up(x)).sum().backward()
+
+    case = recorded(lambda: step(torch.nn.functional.silu), tmp_path)
+    for proposal in saved_activations(case):  # none where another program held this one up
+        assert proposal.evidence["gates_per_step"] == 1
+        assert proposal.evidence["saved_bytes_per_step_not_needed"] == 2048 * 2048 * 4
+    assert saved_activations(recorded(lambda: step(torch.sigmoid), tmp_path)) == []
 
 
 def test_a_fused_update_on_the_cpu_is_not_found_again(tmp_path: Path) -> None:

@@ -261,6 +261,39 @@ def test_a_cpu_recording_has_no_device_to_exchange() -> None:
         read_of(built).what_if(device=H100)
 
 
+def on_cpu(us: float, numbers: int) -> Report:
+    """Ten ops that add numbers on a CPU with 40 GB/s and a floor of 0.25 us."""
+    built = TraceBuilder(None)
+    rates = {"dram": 40e9, "vector.float32": 1e12, "kernel_floor": 0.25e-6}
+    rows = [
+        {"device": "cpu", "resource": resource, "achievable": rate, "datasheet": None, "low": None, "high": None,
+         "origin": "measured", "source": "test"}
+        for resource, rate in rates.items()
+    ]  # fmt: skip
+    built.top["diagnose"] = {"version": 1, "ceilings": rows}
+    for number in range(10):
+        built.op("aten::add", round(us * number, 3), us, inputs=[((numbers,), "float32")] * 2 + [1])
+    return read_of(built)
+
+
+def test_a_slow_loop_on_a_cpu_is_as_slow_for_every_number_more() -> None:
+    # 12 MB at 40 GB/s: 315 us of 3000. A call costs 32 x 0.25 = 8 us whatever its numbers; the rest doubles.
+    found = on_cpu(3000, 1 << 20).what_if(batch=2).together
+    assert found.kernel_ns.mid == pytest.approx(10 * (8_000 + 2 * 2_992_000), rel=1e-3)
+    # If the loop only lost time once, it would take 315 us more.
+    assert found.kernel_ns.low == pytest.approx(10 * 3_000_000, rel=1e-3)
+    assert found.kernel_ns.high == pytest.approx(10 * 6_000_000, rel=1e-3)
+    half = on_cpu(3000, 1 << 20).what_if(batch=0.5).together
+    assert half.kernel_ns.mid == pytest.approx(10 * (8_000 + 0.5 * 2_992_000), rel=1e-3)
+
+
+def test_a_small_op_on_a_cpu_takes_what_a_call_costs() -> None:
+    # 12 kB: 0.31 us of 4; the other 3.69 us are the call's.
+    found = on_cpu(4, 1024).what_if(batch=8).together
+    roof = 12 * 1024 / 40e9 * 1e9
+    assert found.kernel_ns.mid == pytest.approx(10 * (4000 - roof + 8 * roof), rel=0.01)
+
+
 def test_the_tables_in_every_form() -> None:
     found = late().what_if(batch="x2", graph=True)
     text, markdown = str(found), found.to_markdown()
