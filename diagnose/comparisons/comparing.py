@@ -8,7 +8,7 @@ from diagnose.comparisons.match import Match, match_rows, place_of
 from diagnose.comparisons.quantities import SHOWN, is_plain, quantity_of, step_count
 from diagnose.comparisons.thresholds import Threshold, judge
 from diagnose.comparisons.verdict import decide, noise_words
-from diagnose.render.selection import device_row, main_device
+from diagnose.render.selection import device_row, main_device, stack_of
 from diagnose.render.words import shapes_words
 from diagnose.schema import Document, KernelRow
 from diagnose.steady import Account, account_of, steady_steps
@@ -122,7 +122,8 @@ def _shapes(rows: Sequence[KernelRow]) -> str | None:
 
 
 def _where(rows: Sequence[KernelRow]) -> str | None:
-    return place_of(max(rows, key=lambda row: row.time_ns))
+    largest = max(rows, key=lambda row: row.time_ns)
+    return stack_of(largest) or place_of(largest)
 
 
 def _side(document: Document) -> Side:

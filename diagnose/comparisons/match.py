@@ -47,11 +47,12 @@ def _passes(common: frozenset[int]) -> list[tuple[str, Key]]:
         return None if any(part is None for part in parts) else parts
 
     return [
-        ("kernel, op, arguments and place", lambda row: (row.kernel, row.op, _arguments(row), place_of(row))),
-        ("op, shapes and place", lambda row: known(row.op, _shapes(row), place_of(row))),
+        ("kernel, op, arguments and place", lambda row: (row.kernel, row.op, _arguments(row), _places(row))),
+        ("kernel, op and arguments", lambda row: known(row.kernel, row.op, _arguments(row))),
+        ("op, shapes and place", lambda row: known(row.op, _shapes(row), _places(row))),
         ("kernel, op and shapes", lambda row: known(row.kernel, row.op, _shapes(row))),
         ("op and shapes", lambda row: known(row.op, _shapes(row))),
-        ("op and place; its shapes differ", lambda row: known(row.op, place_of(row))),
+        ("op and place; its shapes differ", lambda row: known(row.op, _places(row))),
         ("op and the sizes that did not change", lambda row: known(row.op, _pattern(row, common))),
         ("kernel and op", lambda row: known(row.kernel, row.op)),
         ("op", lambda row: row.op),
@@ -69,7 +70,7 @@ def _by_key(rows: Sequence[KernelRow], left: set[int], key: Key) -> dict[Hashabl
 
 
 def _whole(row: KernelRow) -> Hashable:
-    return (row.kernel, row.op, _arguments(row), place_of(row))
+    return (row.kernel, row.op, _arguments(row), _places(row))
 
 
 def main_place(row: KernelRow) -> Place | None:
@@ -79,8 +80,16 @@ def main_place(row: KernelRow) -> Place | None:
 
 def place_of(row: KernelRow) -> str | None:
     """The module, else the source line: a module keeps its name when lines are added above it."""
-    place = main_place(row)
+    return _named(main_place(row))
+
+
+def _named(place: Place | None) -> str | None:
     return None if place is None else place.module or place.line or place.caller
+
+
+def _places(row: KernelRow) -> Hashable:
+    """All of a row's places: which of several equal layers took most of the time is chance."""
+    return frozenset(name for place in row.places if (name := _named(place)) is not None) or None
 
 
 def _arguments(row: KernelRow) -> Hashable:

@@ -86,12 +86,18 @@ def timed_ns(run: Callable[[], object], drain: Callable[[], None]) -> int:
 class StepClock:
     """Times the steps that run without a profiler: those that wait, and as many after the last cycle.
 
-    A run of such steps is timed as a whole, from idle devices to idle devices, since the host may run ahead of them.
-    Left out are the block's very first step (it compiles, allocates and tunes) and a run that the block's end cuts.
+    A run of such steps is timed as a whole, from idle devices to idle devices, since the host may run ahead of them;
+    without devices each step is. Left out are the block's very first step (it compiles, allocates and tunes) and a run
+    that the block's end cuts.
+
+    Args:
+        schedule: Of the block.
+        drain: Waits for the devices; None where there are none.
+        now_ns: The clock.
     """
 
     def __init__(
-        self, schedule: Schedule, drain: Callable[[], None], now_ns: Callable[[], int] = time.perf_counter_ns
+        self, schedule: Schedule, drain: Callable[[], None] | None, now_ns: Callable[[], int] = time.perf_counter_ns
     ) -> None:
         self.plain_step_ns: list[int] = []
         self._schedule = schedule
@@ -103,7 +109,8 @@ class StepClock:
     def begin(self, step: int) -> None:
         """The step begins; called last, when everything else at the boundary is done."""
         if self._start_ns is None and step > 0 and self._is_plain(step):
-            self._drain()
+            if self._drain is not None:
+                self._drain()
             self._start_ns = self._now_ns()
             self._count = 0
 
@@ -112,12 +119,13 @@ class StepClock:
         if self._start_ns is None:
             return
         self._count += 1
-        if not self._is_plain(step + 1):
+        if self._drain is None or not self._is_plain(step + 1):
             self._close()
 
     def _close(self) -> None:
         assert self._start_ns is not None
-        self._drain()
+        if self._drain is not None:
+            self._drain()
         self.plain_step_ns.append((self._now_ns() - self._start_ns) // self._count)
         self._start_ns = None
 

@@ -103,7 +103,7 @@ class Profile:
         self._unsaved: list[Recording] = []
         self._lines = LineRecorder(shapes=options.shapes)
         self._reports: dict[int, Report | None] = {}
-        self._clock = StepClock(schedule, drain_devices)
+        self._clock = StepClock(schedule, None)
         self._step = 0
         self._steps_kept = 0
         self._is_open = False
@@ -123,7 +123,7 @@ class Profile:
             self.error = None
             self._step = 0
             self._lines = LineRecorder(shapes=self._options.shapes)
-            self._clock = StepClock(self._schedule, drain_devices)
+            self._clock = StepClock(self._schedule, drain_devices if has_accelerator() else None)
             self._enter_step()
             self._is_open = True
         except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from report_documents import kernel_of, place_of, signature_of
 
 from diagnose.comparisons.match import match_rows
@@ -62,3 +63,14 @@ def test_an_extra_call_of_another_shape_is_new_not_a_change():
 def test_unlinked_kernels_are_matched_by_name_and_never_with_linked_ones_of_no_name():
     assert pairs([row("k", None)], [row("k", None)]) == [((0,), (0,))]
     assert pairs([row("k", None)], [row("other", None)]) == [((0,), ()), ((), (0,))]
+
+
+def test_which_of_several_layers_took_most_is_chance():
+    def attention(strides: list[int], *modules: str):
+        signature = msgspec.structs.replace(signature_of([[16, 512, 512]]), strides=[strides])
+        places = [place_of(module, "model.py:1", 100 - index) for index, module in enumerate(modules)]
+        return kernel_of("bmm", "aten::bmm", 300, signature=signature, places=places)
+
+    before = [attention([1, 2, 3], "a.0", "a.1"), attention([3, 2, 1], "a.1", "a.0")]
+    after = [attention([1, 2, 3], "a.1", "a.0"), attention([3, 2, 1], "a.1", "a.0")]
+    assert sorted(pairs(before, after)) == [((0,), (0,)), ((1,), (1,))]

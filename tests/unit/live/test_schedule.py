@@ -87,10 +87,10 @@ class Clock:
         return self.now
 
 
-def timed_steps(schedule: Schedule, durations: list[int], device: int = 0) -> list[int]:
+def timed_steps(schedule: Schedule, durations: list[int], device: int = 0, *, has_device: bool = True) -> list[int]:
     """Runs steps that take ``durations`` on the host and leave ``device`` more for the device."""
     clock = Clock()
-    steps = StepClock(schedule, clock.drain, clock.read)
+    steps = StepClock(schedule, clock.drain if has_device else None, clock.read)
     for step, duration in enumerate(durations):
         steps.begin(step)
         clock.now += duration
@@ -104,6 +104,11 @@ def test_waiting_steps_are_timed_without_the_first() -> None:
     plain = timed_steps(Schedule(wait=3, warmup=1, active=1), [900, 10, 20, 500, 600])
     # Two steps of 10 and 20, and one boundary between them.
     assert plain == [(10 + 20 + 1_000_000) // 2]
+
+
+def test_without_a_device_each_step_is_timed_by_itself() -> None:
+    schedule = Schedule(wait=3, warmup=0, active=2)
+    assert timed_steps(schedule, [900, 10, 20, 500, 600, 30, 40], has_device=False) == [10, 20, 30, 40]
 
 
 def test_what_the_device_still_owes_is_counted() -> None:

@@ -101,10 +101,12 @@ def test_waiting_steps_tell_what_recording_costs(tmp_path: Path) -> None:
             work()
             p.step()
     p.save(tmp_path / "a.json")
-    (plain,) = json.loads((tmp_path / "a.json").read_text())["diagnose"]["plain_step_ns"]
-    assert 0 < plain < 1e9
+    plain = json.loads((tmp_path / "a.json").read_text())["diagnose"]["plain_step_ns"]
+    # Without a device to wait for, each of the two after the first; with one, both as a whole.
+    assert len(plain) == (1 if torch.cuda.is_available() else 2)
+    assert all(0 < each < 1e9 for each in plain)
     assert p.report is not None
-    assert p.report.document.recording.step_plain_ns == plain
+    assert p.report.document.recording.step_plain_ns == min(plain)
 
 
 def test_a_cycle_that_the_loop_cuts_is_kept() -> None:
