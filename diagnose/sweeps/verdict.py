@@ -17,7 +17,7 @@ def verdict_of(points: Sequence[Point], curve: Curve) -> str:
     beyond = points[len(flat) :]
     if not flat:
         grows = f"time grows from the smallest size, {points[0].size:g}, on: {_regimes(points)}"
-        return f"{grows}; smaller sizes would show a flat part"
+        return f"{grows}; smaller sizes would show a flat part" if points[0].size > 1 else grows
     level = format_ns(curve.flat_ns)
     flat_part = f"flat up to size {flat[-1].size:g} ({level}: {_regimes(flat)})"
     if not beyond:

@@ -152,7 +152,11 @@ class TestVerdict:
             "larger sizes are nearly free, and would show the knee"
         )
         rising = sweep([1e6 * size for size in SIZES], ["compute"] * 10).verdict
-        assert rising == "time grows from the smallest size, 1, on: compute; smaller sizes would show a flat part"
+        assert rising == "time grows from the smallest size, 1, on: compute", "there is none below"
+        larger = [msgspec.structs.replace(point, size=8 * point.size) for point in points([1e6 * n for n in SIZES])]
+        assert sweep_of(larger, [shares("compute")] * 10, "a device").verdict == (
+            "time grows from the smallest size, 8, on: compute; smaller sizes would show a flat part"
+        )
         bending = sweep([1e6] * 5 + [1e6 * 1.45**step for step in range(1, 6)], ["memory"] * 10)
         assert bending.knee is None
         assert "not yet in proportion" in bending.verdict
